@@ -1,0 +1,2 @@
+//! The std shell of trill.
+fn main() {}

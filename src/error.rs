@@ -1,0 +1,76 @@
+//! What can go wrong, one small enum per room, gathered here. Errors carry numbers, never strings,
+//! so that they cost nothing; the shell turns them into sentences with a remedy.
+
+use crate::gguf::GgufError;
+use crate::kernels::KernelError;
+use crate::mem::MemError;
+use crate::model::ModelError;
+use crate::tokenizer::TokenizerError;
+
+/// Result of the core.
+pub type Result<T> = core::result::Result<T, Error>;
+
+/// Any error of the core.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file is not a sound GGUF.
+    Gguf(GgufError),
+    /// The memory handed in does not fit.
+    Mem(MemError),
+    /// The file is sound but does not describe a model trill can run.
+    Model(ModelError),
+    /// The vocabulary cannot be used.
+    Tokenizer(TokenizerError),
+    /// A kernel was asked for that this machine does not have.
+    Kernel(KernelError),
+    /// The context is full: `need` positions were asked for, `capacity` exist.
+    ContextFull {
+        /// Positions needed.
+        need: usize,
+        /// Positions the session has.
+        capacity: usize,
+    },
+    /// A token id outside the vocabulary.
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// The caller's progress callback asked to stop.
+    Interrupted,
+    /// Logits or activations are not finite: the weights are damaged.
+    NotFinite,
+}
+
+macro_rules! from_room {
+    ($($variant:ident($room:ty)),*) => {$(
+        impl From<$room> for Error {
+            fn from(e: $room) -> Self {
+                Error::$variant(e)
+            }
+        }
+    )*};
+}
+from_room!(Gguf(GgufError), Mem(MemError), Model(ModelError), Tokenizer(TokenizerError), Kernel(KernelError));
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Error::Gguf(e) => e.fmt(f),
+            Error::Mem(e) => e.fmt(f),
+            Error::Model(e) => e.fmt(f),
+            Error::Tokenizer(e) => e.fmt(f),
+            Error::Kernel(e) => e.fmt(f),
+            Error::ContextFull { need, capacity } => {
+                write!(f, "the context holds {capacity} tokens and {need} are needed")
+            }
+            Error::TokenOutOfRange { id, vocab } => write!(f, "token id {id} is outside the vocabulary of {vocab}"),
+            Error::Interrupted => f.write_str("interrupted"),
+            Error::NotFinite => f.write_str("the model computes infinities or NaN: its weights are damaged"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

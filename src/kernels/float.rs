@@ -1,0 +1,251 @@
+//! Operations on floats, written once in the canonical order of [`crate::numeric`] over plain arrays, so
+//! that the compiler vectorises them for whatever level they are inlined into, with the same bits.
+//! `float_kernels!` makes one level's table.
+
+use super::Attend;
+use crate::numeric::{exp, f16_to_f32_finite, f32_to_f16_clamped, round_even, tanh, tree16};
+
+/// Defines `FLOAT`, the [`super::FloatKernels`] of the surrounding module, compiled with the given target
+/// features.
+macro_rules! float_kernels {
+    ($($feature:literal)?) => {
+        mod float_level {
+            use crate::kernels::{Attend, float};
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn quantize_none(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [i16]) -> i32 { 0 }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn quantize_row(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_row(x, q, d, s) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn quantize_block32(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_block32(x, q, d, s) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn quantize_block256(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_block256(x, q, d, s) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn rmsnorm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) { float::rmsnorm(x, w, eps, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) { float::silu_mul(gate, up) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn gelu_mul(gate: &mut [f32], up: &[f32]) { float::gelu_mul(gate, up) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn relu2_mul(gate: &mut [f32], up: &[f32]) { float::relu2_mul(gate, up) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn rope_neox(head: &mut [f32], cos: &[f32], sin: &[f32]) { float::rope_neox(head, cos, sin) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn rope_norm(head: &mut [f32], cos: &[f32], sin: &[f32]) { float::rope_norm(head, cos, sin) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn store_f16(values: &[f32], row: &mut [u8]) { float::store_f16(values, row) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn attend_f16(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) { float::attend_f16(a, scores, out) }
+        }
+
+        const FLOAT: $crate::kernels::FloatKernels = $crate::kernels::FloatKernels {
+            quantize: [
+                float_level::quantize_none,
+                float_level::quantize_row,
+                float_level::quantize_block32,
+                float_level::quantize_block256,
+            ],
+            rmsnorm: float_level::rmsnorm,
+            silu_mul: float_level::silu_mul,
+            gelu_mul: float_level::gelu_mul,
+            relu2_mul: float_level::relu2_mul,
+            rope_neox: float_level::rope_neox,
+            rope_norm: float_level::rope_norm,
+            kv_store: [float_level::store_f16],
+            attend: [float_level::attend_f16],
+        };
+    };
+}
+
+#[inline(always)]
+fn abs_max(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut m = [0f32; 16];
+    for c in chunks {
+        for j in 0..16 {
+            m[j] = if c[j].abs() > m[j] { c[j].abs() } else { m[j] };
+        }
+    }
+    m.iter().copied().chain(rest.iter().map(|v| v.abs())).fold(0.0, |a, b| if b > a { b } else { a })
+}
+
+#[inline(always)]
+fn sum_i8(q: &[i8]) -> i32 {
+    q.iter().map(|&v| v as i32).sum()
+}
+
+#[inline(always)]
+pub(super) fn quantize_row(x: &[f32], q: &mut [i8], d: &mut [f32], _: &mut [i16]) -> i32 {
+    let amax = abs_max(x) as f64;
+    let s = (127.0 / if amax > 1e-5 { amax } else { 1e-5 }) as f32;
+    for (q, x) in q.iter_mut().zip(x) {
+        *q = round_even(x * s).clamp(-128, 127) as i8;
+    }
+    d[0] = s;
+    sum_i8(q)
+}
+
+#[inline(always)]
+pub(super) fn quantize_block32(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32 {
+    let mut total = 0;
+    for (((x, q), d), s) in x.chunks(32).zip(q.chunks_mut(32)).zip(d).zip(bsums) {
+        let amax = abs_max(x);
+        let id = if amax > 0.0 { 127.0 / amax } else { 0.0 };
+        for (q, x) in q.iter_mut().zip(x) {
+            *q = round_even(x * id).clamp(-127, 127) as i8;
+        }
+        *d = amax / 127.0;
+        let sum = sum_i8(q);
+        *s = sum as i16; // |sum| <= 32 * 127
+        total += sum;
+    }
+    total
+}
+
+#[inline(always)]
+pub(super) fn quantize_block256(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32 {
+    for ((x, q), d) in x.chunks(256).zip(q.chunks_mut(256)).zip(d) {
+        let amax = abs_max(x);
+        let m = x.iter().copied().find(|v| v.abs() == amax).unwrap_or(0.0);
+        let id = if m != 0.0 { -127.0 / m } else { 0.0 };
+        for (q, x) in q.iter_mut().zip(x) {
+            *q = round_even(x * id).clamp(-128, 127) as i8;
+        }
+        *d = if id != 0.0 { 1.0 / id } else { 0.0 };
+    }
+    let mut total = 0;
+    for (q, s) in q.chunks(16).zip(bsums) {
+        let sum = sum_i8(q);
+        *s = sum as i16; // |sum| <= 16 * 128
+        total += sum;
+    }
+    total
+}
+
+/// The canonical float dot product.
+#[inline(always)]
+pub(super) fn dot16(a: &[f32], b: &[f32]) -> f32 {
+    let (ca, ra) = a.as_chunks::<16>();
+    let (cb, rb) = b.as_chunks::<16>();
+    let mut acc = [0f32; 16];
+    for (a, b) in ca.iter().zip(cb) {
+        for j in 0..16 {
+            acc[j] += a[j] * b[j];
+        }
+    }
+    for (j, (a, b)) in ra.iter().zip(rb).enumerate() {
+        acc[j] += a * b;
+    }
+    tree16(&acc)
+}
+
+#[inline(always)]
+pub(super) fn rmsnorm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+    let mean = dot16(x, x) / x.len() as f32;
+    let scale = 1.0 / libm::sqrtf(mean + eps);
+    for ((o, x), w) in out.iter_mut().zip(x).zip(w) {
+        *o = x * scale * w;
+    }
+}
+
+#[inline(always)]
+pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.iter_mut().zip(up) {
+        *g = *g / (1.0 + exp(-*g)) * u;
+    }
+}
+
+#[inline(always)]
+pub(super) fn gelu_mul(gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.iter_mut().zip(up) {
+        let x = *g;
+        *g = 0.5 * x * (1.0 + tanh(0.797_884_6 * x * (1.0 + 0.044_715 * x * x))) * u;
+    }
+}
+
+#[inline(always)]
+pub(super) fn relu2_mul(gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.iter_mut().zip(up) {
+        let r = if *g > 0.0 { *g } else { 0.0 };
+        *g = r * r * u;
+    }
+}
+
+#[inline(always)]
+pub(super) fn rope_neox(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (a, b) = head.split_at_mut(cos.len());
+    for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+        (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
+    }
+}
+
+#[inline(always)]
+pub(super) fn rope_norm(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for ((p, c), s) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+        *p = [p[0] * c - p[1] * s, p[0] * s + p[1] * c];
+    }
+}
+
+#[inline(always)]
+pub(super) fn store_f16(values: &[f32], row: &mut [u8]) {
+    for (v, r) in values.iter().zip(row.as_chunks_mut::<2>().0) {
+        *r = f32_to_f16_clamped(*v).to_le_bytes();
+    }
+}
+
+/// Softmax(q k * scale) v, two passes over the scores.
+#[inline(always)]
+pub(super) fn attend_f16(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
+    let n = a.range.len();
+    let mut row = [0f32; crate::limits::HEAD_DIM_MAX];
+    let row = &mut row[..a.head_dim];
+    let group = a.q.len() / a.head_dim;
+    for (i, t) in a.range.clone().enumerate() {
+        load_f16(&a.k[t * a.row_bytes..][..a.row_bytes], row);
+        for (g, q) in a.q.chunks_exact(a.head_dim).enumerate() {
+            scores[g * n + i] = dot16(q, row) * a.scale;
+        }
+    }
+    let mut inverse = [0f32; crate::limits::HEADS_MAX];
+    for (g, s) in scores.chunks_exact_mut(n).take(group).enumerate() {
+        inverse[g] = 1.0 / softmax_unscaled(s);
+    }
+    out.fill(0.0);
+    for (i, t) in a.range.clone().enumerate() {
+        load_f16(&a.v[t * a.row_bytes..][..a.row_bytes], row);
+        for (g, o) in out.chunks_exact_mut(a.head_dim).enumerate() {
+            let p = scores[g * n + i];
+            for (o, v) in o.iter_mut().zip(row.iter()) {
+                *o += p * v;
+            }
+        }
+    }
+    for (o, s) in out.chunks_exact_mut(a.head_dim).zip(inverse) {
+        o.iter_mut().for_each(|o| *o *= s);
+    }
+}
+
+#[inline(always)]
+fn load_f16(bytes: &[u8], out: &mut [f32]) {
+    for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *o = f16_to_f32_finite(u16::from_le_bytes(*b));
+    }
+}
+
+/// `s = exp(s - max)`; returns the sum, in the canonical order.
+#[inline(always)]
+fn softmax_unscaled(s: &mut [f32]) -> f32 {
+    let max = s.iter().copied().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+    let mut acc = [0f32; 16];
+    let (chunks, rest) = s.as_chunks_mut::<16>();
+    for c in chunks {
+        for j in 0..16 {
+            c[j] = exp(c[j] - max);
+            acc[j] += c[j];
+        }
+    }
+    for (j, v) in rest.iter_mut().enumerate() {
+        *v = exp(*v - max);
+        acc[j] += *v;
+    }
+    tree16(&acc)
+}

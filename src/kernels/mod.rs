@@ -1,0 +1,264 @@
+//! The same arithmetic as [`crate::quant`], vectorised: one table of functions per CPU level.
+//!
+//! [`SCALAR`](scalar) fills every entry from the reference code; a backend is that table `.with(...)` its own
+//! functions. A table is obtained through [`select`], which checks the CPU, so the safe methods of
+//! [`Kernels`] only have to check shapes. Results are the same bits at every level (see
+//! [`crate::numeric`] for the order of float operations).
+//!
+//! To add a backend: one folder, one line in [`CANDIDATES`]. The tests walk `CANDIDATES` x
+//! [`QuantType::ALL`] and find it.
+//!
+//! Room rules: unsafe code is vector intrinsics and raw row pointers, each block with its reason.
+#![allow(unsafe_code)]
+
+use crate::cpu::CpuFeatures;
+use crate::kv_cache::KvType;
+use crate::mem::TileMut;
+use crate::quant::{ActKind, Acts, QuantType, RowSpan};
+
+#[macro_use]
+mod float;
+mod scalar;
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+/// A kernel was asked for that cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// No level has that name.
+    Unknown,
+    /// The level exists but this CPU (or this build) does not have it.
+    Unavailable,
+}
+
+impl core::fmt::Display for KernelError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            KernelError::Unknown => "no kernels of that name exist",
+            KernelError::Unavailable => "this machine cannot run those kernels",
+        })
+    }
+}
+
+impl core::error::Error for KernelError {}
+
+/// Weight rows times activations: `out` row `t`, column `r` = row `r` of `w` . token `t` of `acts`, times
+/// `w.scale`. `out.rows() == acts.n`, `out.cols() == w.rows`, `w.cols == acts.k`, `acts.kind` is the type's.
+pub type RowsFn = unsafe fn(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>);
+/// f32 row to an int8 form: see [`ActKind`]. Returns the sum of all `q`.
+pub type QuantizeFn = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32;
+/// `out = x / sqrt(mean(x^2) + eps) * w`.
+pub type RmsNormFn = unsafe fn(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]);
+/// `gate[i] = f(gate[i]) * up[i]`.
+pub type GluFn = unsafe fn(gate: &mut [f32], up: &[f32]);
+/// Rotates one head in place; `cos` and `sin` hold one value per pair.
+pub type RopeFn = unsafe fn(head: &mut [f32], cos: &[f32], sin: &[f32]);
+/// f32 values to one row of the cache.
+pub type StoreFn = unsafe fn(values: &[f32], row: &mut [u8]);
+/// See [`Attend`]. `scores` holds at least `group * range.len()` values.
+pub type AttendFn = unsafe fn(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]);
+
+/// Attention of the query heads that share one key-value head, for one token.
+#[derive(Clone, Debug)]
+pub struct Attend<'a> {
+    /// `group` query heads of `head_dim` values, rotated.
+    pub q: &'a [f32],
+    /// Values of a head.
+    pub head_dim: usize,
+    /// Cached keys of this head, one row of `row_bytes` per position.
+    pub k: &'a [u8],
+    /// Cached values, likewise.
+    pub v: &'a [u8],
+    /// Bytes of a cached row.
+    pub row_bytes: usize,
+    /// Positions attended to.
+    pub range: core::ops::Range<usize>,
+    /// Factor on the scores.
+    pub scale: f32,
+}
+
+/// Operations on floats, written once in `float.rs` and compiled for each level.
+#[derive(Clone, Copy)]
+pub struct FloatKernels {
+    /// Indexed by [`ActKind`].
+    pub quantize: [QuantizeFn; ActKind::COUNT],
+    /// Root-mean-square norm.
+    pub rmsnorm: RmsNormFn,
+    /// SiLU gate: `x / (1 + e^-x)`.
+    pub silu_mul: GluFn,
+    /// GELU gate, tanh form.
+    pub gelu_mul: GluFn,
+    /// Squared ReLU gate.
+    pub relu2_mul: GluFn,
+    /// Pairs `(j, j + n/2)`.
+    pub rope_neox: RopeFn,
+    /// Pairs `(2j, 2j + 1)`.
+    pub rope_norm: RopeFn,
+    /// Indexed by [`KvType`].
+    pub kv_store: [StoreFn; KvType::COUNT],
+    /// Indexed by [`KvType`].
+    pub attend: [AttendFn; KvType::COUNT],
+}
+
+/// One CPU level's functions. Copy it freely; it is a table of pointers.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    name: &'static str,
+    rows: [RowsFn; QuantType::COUNT],
+    float: FloatKernels,
+}
+
+impl Kernels {
+    /// This table with another function for `ty`.
+    const fn with(mut self, ty: QuantType, f: RowsFn) -> Self {
+        self.rows[ty as usize] = f;
+        self
+    }
+
+    /// The level's name, as `TRILL_KERNELS` takes it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// See [`RowsFn`].
+    ///
+    /// # Panics
+    /// If the shapes do not agree: a bug of the caller.
+    pub fn rows(&self, ty: QuantType, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+        assert!(acts.kind == ty.info().act && acts.is_sound());
+        assert!(w.cols == acts.k && out.rows() == acts.n && out.cols() == w.rows);
+        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows * w.row_bytes);
+        // SAFETY: the table was selected for this CPU; shapes were checked above.
+        unsafe { self.rows[ty as usize](w, acts, out) }
+    }
+
+    /// See [`QuantizeFn`].
+    ///
+    /// # Panics
+    /// If the lengths are not those of `kind`: a bug of the caller.
+    pub fn quantize(&self, kind: ActKind, x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32 {
+        assert!(q.len() == x.len() && d.len() == kind.scales(x.len()) && bsums.len() == kind.bsums(x.len()));
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { self.float.quantize[kind as usize](x, q, d, bsums) }
+    }
+
+    /// See [`RmsNormFn`].
+    ///
+    /// # Panics
+    /// If the lengths differ: a bug of the caller.
+    pub fn rmsnorm(&self, x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+        assert!(x.len() == w.len() && x.len() == out.len());
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { (self.float.rmsnorm)(x, w, eps, out) }
+    }
+
+    /// The gate functions, by name.
+    ///
+    /// # Panics
+    /// If the lengths differ: a bug of the caller.
+    pub fn glu(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
+        assert!(gate.len() == up.len());
+        let f = match activation {
+            Activation::Silu => self.float.silu_mul,
+            Activation::Gelu => self.float.gelu_mul,
+            Activation::Relu2 => self.float.relu2_mul,
+        };
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { f(gate, up) }
+    }
+
+    /// Rotates the first `2 * cos.len()` values of `head`; see [`RopeFn`].
+    ///
+    /// # Panics
+    /// If the lengths do not agree: a bug of the caller.
+    pub fn rope(&self, neox: bool, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert!(cos.len() == sin.len());
+        let head = &mut head[..2 * cos.len()];
+        let f = if neox { self.float.rope_neox } else { self.float.rope_norm };
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { f(head, cos, sin) }
+    }
+
+    /// See [`StoreFn`].
+    ///
+    /// # Panics
+    /// If `row` is not a row of `kv` for that many values: a bug of the caller.
+    pub fn kv_store(&self, kv: KvType, values: &[f32], row: &mut [u8]) {
+        assert!(row.len() == kv.row_bytes(values.len()));
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { self.float.kv_store[kv as usize](values, row) }
+    }
+
+    /// See [`AttendFn`].
+    ///
+    /// # Panics
+    /// If the lengths do not agree: a bug of the caller.
+    pub fn attend(&self, kv: KvType, a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
+        assert!(a.row_bytes == kv.row_bytes(a.head_dim) && a.head_dim > 0 && a.q.len().is_multiple_of(a.head_dim));
+        assert!(a.range.start < a.range.end && a.range.end * a.row_bytes <= a.k.len().min(a.v.len()));
+        assert!(out.len() == a.q.len() && scores.len() >= a.q.len() / a.head_dim * a.range.len());
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { self.float.attend[kv as usize](a, scores, out) }
+    }
+}
+
+/// The gate function of a feed-forward layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// The tanh form of GELU.
+    Gelu,
+    /// `max(x, 0)^2`.
+    Relu2,
+}
+
+/// A CPU level.
+pub struct Candidate {
+    /// Its table.
+    kernels: &'static Kernels,
+    /// Whether a CPU with these features can run it.
+    pub runs_on: fn(&CpuFeatures) -> bool,
+}
+
+impl Candidate {
+    /// The level's name.
+    pub fn name(&self) -> &'static str {
+        self.kernels.name
+    }
+}
+
+/// Names of every level of every architecture, so that a wrong name and a missing level are told apart.
+const NAMES: [&str; 7] = ["scalar", "neon", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni", "avx512-vnni"];
+
+/// The levels this build has, best first.
+pub static CANDIDATES: &[Candidate] = &[
+    #[cfg(target_arch = "x86_64")]
+    Candidate { kernels: &x86::AVX512_VNNI, runs_on: |f| f.avx512_vnni },
+    #[cfg(target_arch = "x86_64")]
+    Candidate { kernels: &x86::AVX_VNNI, runs_on: |f| f.avx2 && f.avx_vnni },
+    #[cfg(target_arch = "x86_64")]
+    Candidate { kernels: &x86::AVX2, runs_on: |f| f.avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Candidate { kernels: &neon::I8MM, runs_on: |f| f.neon && f.dotprod && f.i8mm },
+    #[cfg(target_arch = "aarch64")]
+    Candidate { kernels: &neon::DOTPROD, runs_on: |f| f.neon && f.dotprod },
+    #[cfg(target_arch = "aarch64")]
+    Candidate { kernels: &neon::NEON, runs_on: |f| f.neon },
+    Candidate { kernels: &scalar::KERNELS, runs_on: |_| true },
+];
+
+/// The best table for a CPU, or the one called `force`.
+pub fn select(features: &CpuFeatures, force: Option<&str>) -> Result<Kernels, KernelError> {
+    let mut usable = CANDIDATES.iter().filter(|c| (c.runs_on)(features));
+    let found = match force {
+        None => usable.next(),
+        Some(name) if NAMES.contains(&name) => usable.find(|c| c.name() == name),
+        Some(_) => return Err(KernelError::Unknown),
+    };
+    found.map(|c| *c.kernels).ok_or(KernelError::Unavailable)
+}

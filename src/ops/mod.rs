@@ -1,0 +1,1 @@
+//! The layers' operations: safe code over kernels.

@@ -1,0 +1,169 @@
+//! Weight types. One file per type: block layout, scalar decode, encode and dot product. That scalar code
+//! *is* the definition; every kernel level is compared with it bit for bit.
+//!
+//! To add a type: one file with a `pub const INFO: TypeInfo`, one line in [`QuantType`] and one in [`TYPES`].
+
+mod act;
+
+pub use act::{ActKind, ActRow, Acts};
+
+macro_rules! registry {
+    ($($(#[$doc:meta])* $name:ident = $module:ident),* $(,)?) => {
+        $(mod $module;)*
+
+        /// A weight type that trill can compute with.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        #[allow(non_camel_case_types)]
+        pub enum QuantType { $($(#[$doc])* $name),* }
+
+        impl QuantType {
+            /// Every type.
+            pub const ALL: &'static [QuantType] = &[$(QuantType::$name),*];
+            /// Number of types.
+            pub const COUNT: usize = Self::ALL.len();
+        }
+
+        /// The facts of each type, indexed by [`QuantType`].
+        pub static TYPES: [TypeInfo; QuantType::COUNT] = [$($module::INFO),*];
+    };
+}
+
+registry! {
+    /// IEEE binary32.
+    F32 = f32,
+}
+
+/// What trill knows of a weight type.
+#[derive(Clone, Copy, Debug)]
+pub struct TypeInfo {
+    /// The type's name in ggml and in `general.file_type` (upper case).
+    pub name: &'static str,
+    /// Its number in a GGUF tensor record.
+    pub ggml_id: u32,
+    /// Weights in a block.
+    pub block: usize,
+    /// Bytes in a block.
+    pub bytes: usize,
+    /// Bytes after the last block of a tensor (I2_S keeps its scale there).
+    pub tail: usize,
+    /// The form its dot product wants the activation in.
+    pub act: ActKind,
+    /// Values of whole blocks: `data.len() / bytes * block` values. For a type with a tensor scale, before
+    /// that scale. Lengths that do not match are cut to the shorter.
+    pub decode: fn(data: &[u8], out: &mut [f32]),
+    /// Quantizes whole blocks exactly as ggml's reference does; `None` for types trill only reads.
+    pub encode: Option<fn(values: &[f32], out: &mut [u8])>,
+    /// Dot product of one row (whole blocks) with one token's activation, in the canonical float order of
+    /// [`crate::numeric`], before the tensor scale.
+    pub dot: fn(row: &[u8], act: ActRow<'_>) -> f32,
+}
+
+impl QuantType {
+    /// The type's facts.
+    pub fn info(self) -> &'static TypeInfo {
+        &TYPES[self as usize]
+    }
+
+    /// Bytes of a row of `cols` weights; `None` if it is not a whole number of blocks or overflows.
+    pub fn row_bytes(self, cols: usize) -> Option<usize> {
+        let t = self.info();
+        if !cols.is_multiple_of(t.block) {
+            return None;
+        }
+        (cols / t.block).checked_mul(t.bytes)
+    }
+
+    /// Bytes of a tensor of `rows` x `cols` weights, tail included.
+    pub fn tensor_bytes(self, rows: usize, cols: usize) -> Option<usize> {
+        self.row_bytes(cols)?.checked_mul(rows)?.checked_add(self.info().tail)
+    }
+}
+
+/// A weight matrix in memory: `rows` outputs, `cols` inputs, row after row.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    ty: QuantType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    data: &'a [u8],
+    scale: f32,
+}
+
+impl<'a> Matrix<'a> {
+    /// No rows, no columns.
+    pub const EMPTY: Matrix<'static> =
+        Matrix { ty: QuantType::F32, rows: 0, cols: 0, row_bytes: 0, data: &[], scale: 1.0 };
+
+    /// A view of `data`, which holds the rows and then the type's tail; `None` if the length does not fit.
+    /// A tensor scale is taken from the tail.
+    pub fn new(ty: QuantType, rows: usize, cols: usize, data: &'a [u8]) -> Option<Self> {
+        if ty.tensor_bytes(rows, cols)? != data.len() {
+            return None;
+        }
+        let row_bytes = ty.row_bytes(cols)?;
+        let (data, tail) = data.split_at_checked(rows.checked_mul(row_bytes)?)?;
+        let scale = match tail.first_chunk::<4>() {
+            Some(b) => f32::from_le_bytes(*b),
+            None => 1.0,
+        };
+        Some(Matrix { ty, rows, cols, row_bytes, data, scale })
+    }
+
+    /// The weight type.
+    pub fn ty(&self) -> QuantType {
+        self.ty
+    }
+    /// Outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// Inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+    /// The tensor scale (1 for types without one).
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+    /// Bytes of the codes, all rows.
+    pub fn data(&self) -> &'a [u8] {
+        self.data
+    }
+
+    /// Rows `range`, as the kernels take them. Out-of-range rows give an empty view.
+    pub fn span(&self, range: core::ops::Range<usize>) -> RowSpan<'a> {
+        let data = range
+            .start
+            .checked_mul(self.row_bytes)
+            .zip(range.end.checked_mul(self.row_bytes))
+            .and_then(|(a, b)| self.data.get(a..b));
+        let rows = if data.is_some() { range.len() } else { 0 };
+        RowSpan { data: data.unwrap_or(&[]), rows, cols: self.cols, row_bytes: self.row_bytes, scale: self.scale }
+    }
+
+    /// Values of row `row`, tensor scale applied, into `out` (`cols` values). Nothing if out of range.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        let span = self.span(row..row.saturating_add(1));
+        (self.ty.info().decode)(span.data, out);
+        if self.ty.info().tail != 0 {
+            out.iter_mut().for_each(|v| *v *= self.scale);
+        }
+    }
+}
+
+/// Some rows of a [`Matrix`]: `data.len() == rows * row_bytes`, and a row is whole blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct RowSpan<'a> {
+    /// The rows' bytes.
+    pub data: &'a [u8],
+    /// Number of rows.
+    pub rows: usize,
+    /// Weights in a row.
+    pub cols: usize,
+    /// Bytes of a row.
+    pub row_bytes: usize,
+    /// Tensor scale: every result is multiplied by it last.
+    pub scale: f32,
+}
