@@ -1,9 +1,13 @@
 //! Weight types. One file per type: block layout, scalar decode, encode and dot product. That scalar code
 //! *is* the definition; every kernel level is compared with it bit for bit.
 //!
-//! To add a type: one file with a `pub const INFO: TypeInfo`, one line in [`QuantType`] and one in [`TYPES`].
+//! To add a type: one file `src/quant/x.rs` with a `pub(super) const INFO: TypeInfo` (layout and the equation
+//! of `dot` at its top; `block.rs` has what types share), and one line in `registry!` below. The scalar
+//! level then runs it, and the tests that walk [`QuantType::ALL`] test it; `tests/golden/make_quant_golden.py`
+//! gets a line if another implementation exists to compare with. Only then write vector kernels.
 
 mod act;
+mod block;
 
 pub use act::{ActKind, ActRow, Acts};
 
@@ -32,6 +36,20 @@ macro_rules! registry {
 registry! {
     /// IEEE binary32.
     F32 = f32,
+    /// IEEE binary16.
+    F16 = f16,
+    /// bfloat16.
+    BF16 = bf16,
+    /// 4 bits, a scale per 32.
+    Q4_0 = q4_0,
+    /// 4 bits, a scale and a minimum per 32.
+    Q4_1 = q4_1,
+    /// 5 bits, a scale per 32.
+    Q5_0 = q5_0,
+    /// 5 bits, a scale and a minimum per 32.
+    Q5_1 = q5_1,
+    /// 8 bits, a scale per 32.
+    Q8_0 = q8_0,
 }
 
 /// What trill knows of a weight type.
@@ -57,6 +75,30 @@ pub struct TypeInfo {
     /// Dot product of one row (whole blocks) with one token's activation, in the canonical float order of
     /// [`crate::numeric`], before the tensor scale.
     pub dot: fn(row: &[u8], act: ActRow<'_>) -> f32,
+    /// Counts what is odd in whole blocks: any rows of a tensor, so that a loader can sample.
+    pub check: fn(data: &[u8]) -> BlockHealth,
+}
+
+/// What [`TypeInfo::check`] found. For types without blocks, a block is one value and its own scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockHealth {
+    /// Blocks looked at.
+    pub blocks: usize,
+    /// Blocks with a scale or minimum that is infinite or NaN. A sound model has none.
+    pub not_finite: usize,
+    /// Blocks with scale 0. Some are normal (rows of zeros), all of them are not.
+    pub zero: usize,
+    /// Codes that no writer of the type produces. A sound model has none.
+    pub invalid_codes: usize,
+}
+
+impl core::ops::AddAssign for BlockHealth {
+    fn add_assign(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.not_finite += other.not_finite;
+        self.zero += other.zero;
+        self.invalid_codes += other.invalid_codes;
+    }
 }
 
 impl QuantType {
