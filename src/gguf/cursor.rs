@@ -39,25 +39,22 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
-        let fail = self.fail(Defect::Truncated { need: N as u64, have: self.left() as u64 });
-        self.take(N as u64)?.first_chunk::<N>().copied().ok_or(fail)
-    }
-
     pub(super) fn u8(&mut self) -> Result<u8, GgufError> {
-        self.array().map(u8::from_le_bytes)
+        self.bytes().map(u8::from_le_bytes)
     }
 
     pub(super) fn u32(&mut self) -> Result<u32, GgufError> {
-        self.array().map(u32::from_le_bytes)
+        self.bytes().map(u32::from_le_bytes)
     }
 
     pub(super) fn u64(&mut self) -> Result<u64, GgufError> {
-        self.array().map(u64::from_le_bytes)
+        self.bytes().map(u64::from_le_bytes)
     }
 
+    /// The next `N` bytes.
     pub(super) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
-        self.array()
+        let truncated = self.fail(Defect::Truncated { need: N as u64, have: self.left() as u64 });
+        self.take(N as u64)?.first_chunk::<N>().copied().ok_or(truncated)
     }
 
     /// A u64 length and that many bytes. `check` refuses lengths before the bytes are looked at; its

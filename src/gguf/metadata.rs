@@ -62,6 +62,10 @@ impl ValueType {
         Self::BY_ID.get(usize::try_from(id).ok()?).copied()
     }
 
+    fn is_integer(self) -> bool {
+        !matches!(self, ValueType::F32 | ValueType::F64 | ValueType::Bool | ValueType::Str | ValueType::Array)
+    }
+
     /// Bytes of a scalar; of a string, the bytes of its length, the least it can take.
     fn bytes(self) -> usize {
         match self {
@@ -229,7 +233,8 @@ impl<'a> Array<'a> {
 
     fn integers<T: TryFrom<i128>>(&self) -> Option<impl Iterator<Item = T> + Clone + use<'a, T>> {
         let fits = |v: Value<'_>| v.integer().is_some_and(|v| T::try_from(v).is_ok());
-        self.values().all(fits).then(|| self.values().filter_map(|v| T::try_from(v.integer()?).ok()))
+        let all_fit = self.ty.is_integer() && self.values().all(fits);
+        all_fit.then(|| self.values().filter_map(|v| T::try_from(v.integer()?).ok()))
     }
 
     fn values(&self) -> impl Iterator<Item = Value<'a>> + Clone + use<'a> {
