@@ -195,7 +195,9 @@ impl Display for Defect {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Defect::Magic => f.write_str("the file does not start with GGUF; it is no GGUF file or a broken download"),
-            Defect::Version { got } => write!(f, "format version {got} is not supported (2 and 3 are); convert the model anew"),
+            Defect::Version { got } => {
+                write!(f, "format version {got} is not supported (2 and 3 are); convert the model anew")
+            }
             Defect::ByteOrder => f.write_str("the file is big-endian; convert it with a little-endian tool"),
             Defect::Truncated { need, have } => {
                 write!(f, "{need} bytes are needed here but the file has {have} left; download it again")
@@ -203,7 +205,9 @@ impl Display for Defect {
             Defect::EntryCount { got } => {
                 write!(f, "{got} metadata entries, at most {} are accepted", limits::GGUF_KV_MAX)
             }
-            Defect::TensorCount { got } => write!(f, "{got} tensors, at most {} are accepted", limits::GGUF_TENSORS_MAX),
+            Defect::TensorCount { got } => {
+                write!(f, "{got} tensors, at most {} are accepted", limits::GGUF_TENSORS_MAX)
+            }
             Defect::ValueType { got } => write!(f, "value type {got} does not exist"),
             Defect::Bool { got } => write!(f, "a bool must be 0 or 1 and is {got}"),
             Defect::StringLength { got } => {

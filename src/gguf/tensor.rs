@@ -168,12 +168,7 @@ pub(super) fn place<'a>(
 }
 
 /// Finds the type of the tensors of type 42. `order`: by offset.
-fn resolve_42(
-    bytes: &[u8],
-    tensors: &mut [TensorInfo<'_>],
-    order: &[u32],
-    alignment: u32,
-) -> Result<(), GgufError> {
+fn resolve_42(bytes: &[u8], tensors: &mut [TensorInfo<'_>], order: &[u32], alignment: u32) -> Result<(), GgufError> {
     let mut vote = Type42::new();
     let mut first = None;
     for (n, &i) in order.iter().enumerate() {
