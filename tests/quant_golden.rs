@@ -60,7 +60,7 @@ fn lines() -> impl Iterator<Item = (QuantType, Vec<&'static str>)> {
 
 #[test]
 fn every_type_of_the_file_formats_has_a_golden_line() {
-    for ty in QuantType::ALL.iter().filter(|t| t.info().ggml_id < 200) {
+    for ty in QuantType::ALL.iter().filter(|t| t.info().ggml_id.is_none_or(|id| id < 200)) {
         assert_eq!(lines().filter(|(t, _)| t == ty).count(), 1, "{}", ty.info().name);
     }
 }
