@@ -14,12 +14,11 @@ pub(super) const TYPE_42_NAMES: &str = "Q2_0 (64 weights), PrismML's Q2_0 (128 w
 
 /// The meanings of 42: ggml's Q2_0 (18 bytes for 64 weights), PrismML's first Q2_0 (34 bytes for 128) and
 /// Tencent's STQ1_0 as first shipped (42 bytes for 256).
-const CANDIDATES: [u32; 3] = [42, 142, 43];
+const CANDIDATES: [QuantType; 3] = [QuantType::Q2_0, QuantType::Q2_0_G128, QuantType::STQ1_0];
 
 /// The type with a number other than 42.
 pub(super) fn by_id(id: u32) -> Result<QuantType, Defect> {
-    let found = QuantType::ALL.iter().copied().find(|t| t.info().ggml_id == id);
-    found.ok_or(match id {
+    QuantType::from_ggml(id).ok_or(match id {
         4 | 5 | 31..=33 | 37 => Defect::TypeRemoved { id },
         9 | 15..=29 | 38..=40 => Defect::TypeRefused { id },
         _ => Defect::TypeUnknown { id },
@@ -70,8 +69,8 @@ impl Type42 {
         last: bool,
     ) -> Result<(), Defect> {
         let mut fits = 0;
-        for (i, &id) in CANDIDATES.iter().enumerate() {
-            let bytes = by_id(id).ok().and_then(|ty| ty.tensor_bytes(rows, cols));
+        for (i, ty) in CANDIDATES.iter().enumerate() {
+            let bytes = ty.tensor_bytes(rows, cols);
             let padded = bytes.and_then(|b| b.checked_next_multiple_of(alignment));
             if padded == Some(distance) || last && bytes == Some(distance) {
                 fits |= 1 << i;
@@ -92,7 +91,7 @@ impl Type42 {
     pub(super) fn decide(&self) -> Result<QuantType, Defect> {
         let mut fitting = CANDIDATES.iter().enumerate().filter(|(i, _)| self.fits >> i & 1 != 0);
         match (fitting.next(), fitting.next()) {
-            (Some((_, &id)), None) if self.asked => by_id(id),
+            (Some((_, &ty)), None) if self.asked => Ok(ty),
             _ => Err(Defect::Type42Ambiguous),
         }
     }
@@ -102,11 +101,52 @@ impl Type42 {
 mod tests {
     use super::*;
 
+    /// Feeds tensors of `ty` laid out one after the other, as a file of its producer has them.
+    fn file(ty: QuantType, shapes: &[(usize, usize)], last_padded: bool) -> Result<QuantType, Defect> {
+        let mut vote = Type42::new();
+        for (i, &(rows, cols)) in shapes.iter().enumerate() {
+            let last = i + 1 == shapes.len();
+            let bytes = ty.tensor_bytes(rows, cols).unwrap();
+            let distance = if last && !last_padded { bytes } else { bytes.next_multiple_of(32) };
+            vote.observe(rows, cols, distance, 32, last)?;
+        }
+        vote.decide()
+    }
+
+    #[test]
+    fn tells_the_three_apart() {
+        for ty in CANDIDATES {
+            for shapes in [&[(64, 256)][..], &[(1, 256), (2048, 2048), (6144, 2048)], &[(5, 4096), (1, 256)]] {
+                for padded in [false, true] {
+                    assert_eq!(file(ty, shapes, padded), Ok(ty), "{ty:?} {shapes:?}");
+                }
+            }
+        }
+        // Columns that only the finer blocks divide.
+        assert_eq!(file(QuantType::Q2_0, &[(64, 192), (64, 192)], true), Ok(QuantType::Q2_0));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_tell() {
+        // 256 weights: 72 and 68 bytes are both padded to 96.
+        let mut vote = Type42::new();
+        vote.observe(1, 256, 96, 32, false).unwrap();
+        assert_eq!(vote.decide(), Err(Defect::Type42Ambiguous));
+        assert_eq!(vote.observe(1, 256, 64, 32, false), Err(Defect::Type42Mixed));
+        let mut vote = Type42::new();
+        assert_eq!(vote.observe(1, 256, 128, 32, false), Err(Defect::Type42None { distance: 128 }));
+        // A cut last tensor says nothing; alone it leaves the question open.
+        vote.observe(64, 256, 100, 32, true).unwrap();
+        assert_eq!(vote.decide(), Err(Defect::Type42Ambiguous));
+        // Sizes that overflow fit nothing.
+        assert!(vote.observe(usize::MAX / 256, 256, 96, 32, false).is_err());
+    }
+
     #[test]
     fn every_type_is_found_by_its_number() {
         for &ty in QuantType::ALL {
-            if ty.info().ggml_id != TYPE_42 {
-                assert_eq!(by_id(ty.info().ggml_id), Ok(ty));
+            if let Some(id) = ty.info().ggml_id {
+                assert_eq!(by_id(id), Ok(ty));
             }
         }
         assert_eq!(by_id(38), Err(Defect::TypeRefused { id: 38 }));
