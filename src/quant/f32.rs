@@ -1,26 +1,33 @@
 //! F32: 4 bytes, little endian.
+//!
+//! `dot`: the float order of [`crate::numeric`] (16 accumulators).
 
-use super::{ActKind, ActRow, TypeInfo};
+use super::block::{check_scales, decode_blocks, encode_blocks};
+use super::{ActKind, TypeInfo};
 use crate::numeric::tree16;
 
-pub(super) const INFO: TypeInfo =
-    TypeInfo { name: "F32", ggml_id: 0, block: 1, bytes: 4, tail: 0, act: ActKind::F32, decode, encode: Some(encode), dot };
-
-fn values(data: &[u8]) -> impl Iterator<Item = f32> + '_ {
-    data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
+fn value(b: &[u8; 4]) -> f32 {
+    f32::from_le_bytes(*b)
 }
 
-fn decode(data: &[u8], out: &mut [f32]) {
-    out.iter_mut().zip(values(data)).for_each(|(o, v)| *o = v);
-}
+pub(super) const INFO: TypeInfo = TypeInfo {
+    name: "F32",
+    ggml_id: Some(0),
+    block: 1,
+    bytes: 4,
+    tail: 0,
+    act: ActKind::F32,
+    decode: |data, out| decode_blocks::<4, 1>(data, out, |b| [value(b)]),
+    encode: Some(|values, out| encode_blocks::<4, 1>(values, out, |v| v[0].to_le_bytes())),
+    dot: |row, act| dot16(row.as_chunks::<4>().0.iter().map(value), act.x),
+    check: |data| check_scales::<4, 1>(data, |b| [value(b)]),
+};
 
-fn encode(values: &[f32], out: &mut [u8]) {
-    out.as_chunks_mut::<4>().0.iter_mut().zip(values).for_each(|(o, v)| *o = v.to_le_bytes());
-}
-
-fn dot(row: &[u8], act: ActRow<'_>) -> f32 {
+/// The canonical float dot product: element `i` goes to accumulator `i % 16`.
+#[inline(always)]
+pub(super) fn dot16(weights: impl Iterator<Item = f32>, x: &[f32]) -> f32 {
     let mut acc = [0f32; 16];
-    for (i, (w, x)) in values(row).zip(act.x).enumerate() {
+    for (i, (w, x)) in weights.zip(x).enumerate() {
         acc[i % 16] += w * x;
     }
     tree16(&acc)

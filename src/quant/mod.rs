@@ -1,9 +1,14 @@
 //! Weight types. One file per type: block layout, scalar decode, encode and dot product. That scalar code
 //! *is* the definition; every kernel level is compared with it bit for bit.
 //!
-//! To add a type: one file with a `pub const INFO: TypeInfo`, one line in [`QuantType`] and one in [`TYPES`].
+//! To add a type: one file `src/quant/x.rs` with a `pub(super) const INFO: TypeInfo` (layout and the equation
+//! of `dot` at its top; `block.rs` has what types share), and one line in `registry!` below. The scalar
+//! level then runs it, and the tests that walk [`QuantType::ALL`] test it; `tests/golden/make_quant_golden.py`
+//! gets a line if another implementation exists to compare with. Only then write vector kernels.
 
 mod act;
+mod block;
+mod trits;
 
 pub use act::{ActKind, ActRow, Acts};
 
@@ -32,6 +37,38 @@ macro_rules! registry {
 registry! {
     /// IEEE binary32.
     F32 = f32,
+    /// IEEE binary16.
+    F16 = f16,
+    /// bfloat16.
+    BF16 = bf16,
+    /// 4 bits, a scale per 32.
+    Q4_0 = q4_0,
+    /// 4 bits, a scale and a minimum per 32.
+    Q4_1 = q4_1,
+    /// 5 bits, a scale per 32.
+    Q5_0 = q5_0,
+    /// 5 bits, a scale and a minimum per 32.
+    Q5_1 = q5_1,
+    /// 8 bits, a scale per 32.
+    Q8_0 = q8_0,
+    /// BitNet's ternary type: 2 bits, one f32 scale per tensor.
+    I2_S = i2_s,
+    /// I2_S as bitnet.cpp writes it on ARM since November 2025. Files do not tell: only on request.
+    I2_S_ARM = i2_s_arm,
+    /// Ternary, base 3, a scale per 256.
+    TQ1_0 = tq1_0,
+    /// Ternary in 2 bits, a scale per 256.
+    TQ2_0 = tq2_0,
+    /// Signs, a scale per 128.
+    Q1_0 = q1_0,
+    /// Ternary (and +2) in 2 bits, a scale per 64.
+    Q2_0 = q2_0,
+    /// PrismML's Q2_0 (PQ2_0): a scale per 128.
+    Q2_0_G128 = q2_0_g128,
+    /// PrismML's ternary type in base 3, a scale per 128.
+    PTQ1_0 = ptq1_0,
+    /// Tencent's 3:4 sparse ternary type, a scale per 256.
+    STQ1_0 = stq1_0,
 }
 
 /// What trill knows of a weight type.
@@ -39,8 +76,9 @@ registry! {
 pub struct TypeInfo {
     /// The type's name in ggml and in `general.file_type` (upper case).
     pub name: &'static str,
-    /// Its number in a GGUF tensor record.
-    pub ggml_id: u32,
+    /// Its number in a GGUF tensor record; `None` for a reading of a number that a file cannot ask for.
+    /// Number 42 has other readings in the wild than [`QuantType::Q2_0`]: a loader tells by the tensors' sizes.
+    pub ggml_id: Option<u32>,
     /// Weights in a block.
     pub block: usize,
     /// Bytes in a block.
@@ -52,17 +90,54 @@ pub struct TypeInfo {
     /// Values of whole blocks: `data.len() / bytes * block` values. For a type with a tensor scale, before
     /// that scale. Lengths that do not match are cut to the shorter.
     pub decode: fn(data: &[u8], out: &mut [f32]),
-    /// Quantizes whole blocks exactly as ggml's reference does; `None` for types trill only reads.
+    /// Quantizes whole blocks exactly as ggml's reference does; `None` for types trill only reads. For a type
+    /// with a tail, the codes only: the scale is `max |w|` over the tensor, see [`QuantType::write_tail`].
     pub encode: Option<fn(values: &[f32], out: &mut [u8])>,
     /// Dot product of one row (whole blocks) with one token's activation, in the canonical float order of
     /// [`crate::numeric`], before the tensor scale.
     pub dot: fn(row: &[u8], act: ActRow<'_>) -> f32,
+    /// Counts what is odd in whole blocks: any rows of a tensor, so that a loader can sample.
+    pub check: fn(data: &[u8]) -> BlockHealth,
+}
+
+/// What [`TypeInfo::check`] found. For types without blocks, a block is one value and its own scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockHealth {
+    /// Blocks looked at.
+    pub blocks: usize,
+    /// Blocks with a scale or minimum that is infinite or NaN. A sound model has none.
+    pub not_finite: usize,
+    /// Blocks with scale 0. Some are normal (rows of zeros), all of them are not.
+    pub zero: usize,
+    /// Codes that no writer of the type produces. A sound model has none.
+    pub invalid_codes: usize,
+}
+
+impl core::ops::AddAssign for BlockHealth {
+    fn add_assign(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.not_finite += other.not_finite;
+        self.zero += other.zero;
+        self.invalid_codes += other.invalid_codes;
+    }
 }
 
 impl QuantType {
     /// The type's facts.
     pub fn info(self) -> &'static TypeInfo {
         &TYPES[self as usize]
+    }
+
+    /// The type with this number in a GGUF tensor record.
+    pub fn from_ggml(id: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|t| t.info().ggml_id == Some(id))
+    }
+
+    /// Writes a tensor scale where [`Matrix::new`] finds it; nothing for types without a tail.
+    pub fn write_tail(self, scale: f32, tail: &mut [u8]) {
+        if self.info().tail != 0 {
+            tail.as_chunks_mut::<4>().0.fill(scale.to_le_bytes());
+        }
     }
 
     /// Bytes of a row of `cols` weights; `None` if it is not a whole number of blocks or overflows.
