@@ -166,9 +166,7 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
 #[inline(always)]
 pub(super) unsafe fn tile<S: Style, D: Dot, const T: usize>(panel: &Panel, job: &Job<T>) {
     // SAFETY: the caller's.
-    unsafe {
-        if S::ROW { tile_row::<S, D, T>(panel, job) } else { tile_units::<S, D, T>(panel, job) }
-    }
+    unsafe { if S::ROW { tile_row::<S, D, T>(panel, job) } else { tile_units::<S, D, T>(panel, job) } }
 }
 
 #[inline(always)]

@@ -17,9 +17,8 @@ pub(super) unsafe fn gemv<W: Weight, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, o
         // A last group of fewer rows repeats its last row.
         let p = core::array::from_fn(|r| w.data[(4 * i + r.min(out.len() - 1)) * w.row_bytes..].as_ptr());
         // SAFETY: each pointer has a whole row of `w.cols` weights behind it.
-        let sums = unsafe {
-            if W::Style::ROW { whole_rows::<W, D>(p, w.cols, act) } else { blocks::<W, D>(p, w.cols, act) }
-        };
+        let sums =
+            unsafe { if W::Style::ROW { whole_rows::<W, D>(p, w.cols, act) } else { blocks::<W, D>(p, w.cols, act) } };
         let mut values = [0f32; 4];
         // SAFETY: four values.
         unsafe { vst1q_f32(values.as_mut_ptr(), vmulq_n_f32(sums, w.scale)) };

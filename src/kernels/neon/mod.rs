@@ -6,6 +6,9 @@
 //!   and become machine code only in the functions that `level!` makes below.
 //! - `floats.rs`: F32, F16 and BF16 rows, the same at every level.
 
+// Arrays of registers are walked by index, several side by side.
+#![allow(clippy::needless_range_loop)]
+
 mod blocks32;
 mod dot;
 mod floats;

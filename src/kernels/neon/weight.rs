@@ -88,7 +88,11 @@ pub(super) trait Weight {
                 let x = load32(x.add(32 * g));
                 for r in 0..4 {
                     let w = Self::codes(p[r], first + g);
-                    acc[r] = if Self::Style::WIDE { D::dot32::<true>(acc[r], w, x) } else { D::dot32::<false>(acc[r], w, x) };
+                    acc[r] = if Self::Style::WIDE {
+                        D::dot32::<true>(acc[r], w, x)
+                    } else {
+                        D::dot32::<false>(acc[r], w, x)
+                    };
                 }
             }
         }
