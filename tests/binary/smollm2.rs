@@ -47,7 +47,11 @@ fn greedy_text_is_that_of_llama_cpp() {
         assert_eq!(got.len(), want.len(), "{prompt:?}");
         let same = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
         println!("{prompt:?}: {same} of {} tokens", want.len());
-        assert!(same == want.len() || same >= 32 || gaps[same] < NEAR_TIE, "{prompt:?}: token {same}, gap {}", gaps[same]);
+        assert!(
+            same == want.len() || same >= 32 || gaps[same] < NEAR_TIE,
+            "{prompt:?}: token {same}, gap {}",
+            gaps[same]
+        );
     }
 }
 
