@@ -57,7 +57,7 @@ class Options:
     down: str = ""           # type of ffn_down, so that ffn may be no multiple of the block
     scale_tensors: bool = False   # bitnet: a `.scale` tensor beside each matrix
     rope_base: float = 10000.0
-    rope_scaling: str = ""   # linear, yarn, longrope, llama3, alpha
+    rope_scaling: str = ""   # linear, yarn, longrope, llama3
     window: int = 0
     eps: float = 1e-5
     no_pre: bool = False
@@ -194,8 +194,6 @@ class Maker:
         original = (p + "rope.scaling.original_context_length", g.U32, max(16, o.ctx // 4))
         if o.rope_scaling == "longrope":
             return [original, (p + "rope.scaling.attn_factor", g.F32, 1.19)]
-        if o.rope_scaling == "alpha":
-            return [(p + "rope.scaling.alpha", g.F32, 50.0)]
         if o.rope_scaling in ("linear", "yarn"):
             meta = [(p + "rope.scaling.type", g.STRING, o.rope_scaling), (p + "rope.scaling.factor", g.F32, 4.0)]
             return meta + ([original] if o.rope_scaling == "yarn" else [])
