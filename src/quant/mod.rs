@@ -8,6 +8,8 @@
 
 mod act;
 mod block;
+mod k_block;
+mod k_fit;
 mod trits;
 
 pub use act::{ActKind, ActRow, Acts};
@@ -69,6 +71,16 @@ registry! {
     PTQ1_0 = ptq1_0,
     /// Tencent's 3:4 sparse ternary type, a scale per 256.
     STQ1_0 = stq1_0,
+    /// 2 bits, 4-bit scales and minima per 16 under a scale and a minimum per 256.
+    Q2_K = q2_k,
+    /// 3 bits, 6-bit scales per 16 under a scale per 256.
+    Q3_K = q3_k,
+    /// 4 bits, 6-bit scales and minima per 32 under a scale and a minimum per 256.
+    Q4_K = q4_k,
+    /// 5 bits, 6-bit scales and minima per 32 under a scale and a minimum per 256.
+    Q5_K = q5_k,
+    /// 6 bits, 8-bit scales per 16 under a scale per 256.
+    Q6_K = q6_k,
 }
 
 /// What trill knows of a weight type.
