@@ -93,9 +93,10 @@ class Maker:
         if form == "sparse":  # groups as STQ1_0 lays them
             lanes = weights.STQ_CODEBOOK[rng.integers(0, 32, (rows * cols // 4))]
             return lanes.reshape(-1, 4, 16, 4).transpose(0, 1, 3, 2).reshape(rows, cols)
-        z = self.o.p_zero
-        p = [(1 - z) / 2, z, (1 - z) / 2, 0] if form == "ternary" else [(1 - z) / 2, z, (1 - z) / 2 - 0.01, 0.01]
-        return rng.choice(np.array([-1, 0, 1, 2], np.int8), size=(rows, cols), p=p)
+        draw = rng.integers(0, 1 << 16, (rows, cols), dtype=np.uint16)
+        side = int((1 - self.o.p_zero) / 2 * (1 << 16))
+        q = (draw >= (1 << 16) - side).astype(np.int8) - (draw < side)
+        return q if form == "ternary" else q + ((q > 0) & (draw % 64 == 0))
 
     def coded(self, name, kind, rows, cols):
         o, k, rng = self.o, weights.KINDS[kind], self.rng(name)
