@@ -31,7 +31,7 @@ fn values() -> Vec<f32> {
     for (g, row) in v.chunks_exact_mut(256).enumerate() {
         match g % 10 {
             4 => row.iter_mut().for_each(|v| *v *= 2f32.powi(-22)),
-            5 => row.fill(0.0),
+            5 => row[..if g % 20 == 5 { 256 } else { 112 }].fill(0.0),
             6 => row.fill(-0.75),
             7 => row.iter_mut().for_each(|v| {
                 let t = (*v * 4.0).trunc();
