@@ -97,9 +97,9 @@ impl<'a> Bpe<'a> {
             let (left, rest) = text.split_at(space + 1);
             let right = rest.get(1..).ok_or(bad)?;
             let hash = hash_on(HASH_START, left);
-            let left_id = vocab.find_hashed(hash, left, &[]).ok_or(bad)?;
-            let right_id = vocab.find(right).ok_or(bad)?;
-            let merged = vocab.find_hashed(hash_on(hash, right), left, right).ok_or(bad)?;
+            let left_id = vocab.find_hashed(hash).ok_or(bad)?;
+            let right_id = vocab.find_hashed(hash_on(HASH_START, right)).ok_or(bad)?;
+            let merged = vocab.find_hashed(hash_on(hash, right)).ok_or(bad)?;
             merges.insert(rank, left_id, right_id, merged)?;
         }
         Ok(Bpe { merges, bytes, ignore_merges })

@@ -50,12 +50,14 @@ const ID_BITS: u32 = 20;
 const ID_MASK: u32 = (1 << ID_BITS) - 1;
 const _: () = assert!(VOCAB_MAX <= 1 << ID_BITS && MERGES_MAX < (1 << 24) - 1);
 
-/// Text to id. A slot holds an id and 12 bits of the hash, so that few wrong texts are compared.
+/// Text to id. A slot holds 43 bits of the text's hash and the id, so that the texts themselves, which lie
+/// scattered over the file, are looked at only to make sure.
 pub(super) struct TokenTable<'a> {
-    slots: &'a mut [u32],
+    slots: &'a mut [u64],
 }
 
-const EMPTY: u32 = u32::MAX;
+/// No slot with a token has the top bit.
+const EMPTY: u64 = u64::MAX;
 
 impl<'a> TokenTable<'a> {
     /// Room for `entries` tokens.
@@ -63,9 +65,13 @@ impl<'a> TokenTable<'a> {
         Ok(TokenTable { slots: carver.take(slots_for(entries)?, EMPTY)? })
     }
 
-    /// A tag that no empty slot has.
-    fn tag(h: u64) -> u32 {
-        ((h as u32) >> ID_BITS).min(0xffe) << ID_BITS
+    /// The low bits of the hash; the slot comes from the high ones.
+    fn tag(h: u64) -> u64 {
+        h << (ID_BITS + 1) >> 1
+    }
+
+    fn id(slot: u64) -> u32 {
+        slot as u32 & ID_MASK
     }
 
     /// Adds the text of `id`, whose hash is `hash` and which must not be there yet.
@@ -78,32 +84,33 @@ impl<'a> TokenTable<'a> {
         text_of: impl Fn(u32) -> &'t [u8],
     ) -> Result<(), TokenizerError> {
         let h = mix(hash);
-        let tag = Self::tag(h);
+        let new = Self::tag(h) | u64::from(id & ID_MASK);
         for at in probe(h, self.slots.len()) {
             let Some(slot) = self.slots.get_mut(at) else { break };
             if *slot == EMPTY {
-                *slot = tag | id & ID_MASK;
+                *slot = new;
                 return Ok(());
             }
-            if *slot & !ID_MASK == tag && text_of(*slot & ID_MASK) == text {
-                return Err(TokenizerError::DuplicateToken { id, first: *slot & ID_MASK });
+            let first = Self::id(*slot);
+            if (*slot ^ new) >> ID_BITS == 0 && text_of(first) == text {
+                return Err(TokenizerError::DuplicateToken { id, first });
             }
         }
         Err(TokenizerError::Collisions)
     }
 
-    /// The id whose text has the hash `hash` and satisfies `is`.
+    /// The first id with the hash `hash` that satisfies `is`.
     #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
         let h = mix(hash);
         let tag = Self::tag(h);
         for at in probe(h, self.slots.len()) {
             let slot = *self.slots.get(at)?;
+            if (slot ^ tag) >> ID_BITS == 0 && is(Self::id(slot)) {
+                return Some(Self::id(slot));
+            }
             if slot == EMPTY {
                 return None;
-            }
-            if slot & !ID_MASK == tag && is(slot & ID_MASK) {
-                return Some(slot & ID_MASK);
             }
         }
         None
@@ -111,13 +118,12 @@ impl<'a> TokenTable<'a> {
 }
 
 /// Pair of ids to the rank of its merge, and rank to the id that comes out.
-/// A slot is left id (20 bits), right id (20 bits), rank (24 bits).
+/// A slot is left id (20 bits), right id (20 bits), rank (24 bits), and no rank is 2^24 - 1.
 pub(super) struct MergeTable<'a> {
     slots: &'a mut [u64],
     merged: &'a mut [u32],
 }
 
-const NO_PAIR: u64 = u64::MAX;
 const RANK_BITS: u32 = 24;
 const RANK_MASK: u64 = (1 << RANK_BITS) - 1;
 
@@ -128,7 +134,7 @@ impl<'a> MergeTable<'a> {
             return Err(TokenizerError::TooManyMerges { got: merges }.into());
         }
         let slots = if merges == 0 { 0 } else { slots_for(merges)? };
-        Ok(MergeTable { slots: carver.take(slots, NO_PAIR)?, merged: carver.take(merges, 0)? })
+        Ok(MergeTable { slots: carver.take(slots, EMPTY)?, merged: carver.take(merges, 0)? })
     }
 
     fn key(left: u32, right: u32) -> u64 {
@@ -143,7 +149,7 @@ impl<'a> MergeTable<'a> {
         }
         for at in probe(mix(key), self.slots.len()) {
             let Some(slot) = self.slots.get_mut(at) else { break };
-            if *slot == NO_PAIR {
+            if *slot == EMPTY {
                 *slot = key | u64::from(rank) & RANK_MASK;
                 return Ok(());
             }
@@ -163,7 +169,7 @@ impl<'a> MergeTable<'a> {
             if slot & !RANK_MASK == key {
                 return Some((slot & RANK_MASK) as u32);
             }
-            if slot == NO_PAIR {
+            if slot == EMPTY {
                 return None;
             }
         }
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     fn first_merge_of_a_pair_counts() {
-        let (mut slots, mut merged) = (vec![NO_PAIR; 9], vec![0; 4]);
+        let (mut slots, mut merged) = (vec![EMPTY; 9], vec![0; 4]);
         let mut table = MergeTable { slots: &mut slots, merged: &mut merged };
         let top = VOCAB_MAX as u32 - 1;
         for (rank, left, right, out) in [(0, 1, 2, 10), (1, 2, 1, 11), (2, 1, 2, 12), (3, top, top, top)] {

@@ -191,12 +191,13 @@ impl<'a> Vocab<'a> {
 
     /// The token with this text.
     pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
-        self.find_hashed(hash_on(HASH_START, text), text, &[])
+        self.table.find(hash_on(HASH_START, text), |id| self.text(id) == Some(text))
     }
 
-    /// The token whose text is `left` and then `right`, given the hash of the whole.
-    pub(super) fn find_hashed(&self, hash: u64, left: &[u8], right: &[u8]) -> Option<u32> {
-        self.table.find(hash, |id| self.text(id).and_then(|text| text.strip_prefix(left)) == Some(right))
+    /// The token whose text has this hash. The text is not compared: among 2^20 tokens a text that is none of
+    /// them is taken for one with a chance of 1 in 10^12, which spares the merge list its cache misses.
+    pub(super) fn find_hashed(&self, hash: u64) -> Option<u32> {
+        self.table.find(hash, |_| true)
     }
 }
 
