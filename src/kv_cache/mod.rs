@@ -9,8 +9,10 @@ pub enum KvType {
 }
 
 impl KvType {
+    /// Every type.
+    pub const ALL: &'static [KvType] = &[KvType::F16];
     /// Number of types.
-    pub const COUNT: usize = 1;
+    pub const COUNT: usize = Self::ALL.len();
 
     /// Bytes of one head's row of `head_dim` values.
     pub fn row_bytes(self, head_dim: usize) -> usize {
