@@ -10,6 +10,43 @@ use crate::tokenizer::TokenizerError;
 /// Result of the core.
 pub type Result<T> = core::result::Result<T, Error>;
 
+/// A short piece of text from a file, cut to fit, so that an error can name what it met and stay `Copy`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    bytes: [u8; 40],
+    len: u8,
+}
+
+impl Name {
+    /// The first 40 bytes of `text`; what is not printable ASCII becomes `?`.
+    pub fn new(text: &str) -> Self {
+        let mut bytes = [0; 40];
+        let mut len = 0u8;
+        for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+            *to = if from.is_ascii_graphic() || from == b' ' { from } else { b'?' };
+            len += 1;
+        }
+        Name { bytes, len }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("?")
+    }
+}
+
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl core::fmt::Debug for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
 /// Any error of the core.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]

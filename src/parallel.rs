@@ -176,6 +176,34 @@ impl Team<'_> {
         }
     }
 
+    /// Calls `body(r, a, b, c, d)` with row `r` of each of four matrices, once for every `r` in `0..rows`, spread
+    /// over the team. A width may be 0.
+    ///
+    /// # Panics
+    /// If a matrix has fewer than `rows` rows: a bug of the caller.
+    pub fn rows4<A: Send, B: Send, C: Send, D: Send>(
+        &self,
+        rows: usize,
+        matrices: Rows4<'_, A, B, C, D>,
+        body: &(dyn Fn(usize, &mut [A], &mut [B], &mut [C], &mut [D]) + Sync),
+    ) {
+        let Rows4 { a, b, c, d } = matrices;
+        let (wa, wb, wc, wd) = (a.1, b.1, c.1, d.1);
+        let (a, b, c, d) = (TileSource::new(a.0), TileSource::new(b.0), TileSource::new(c.0), TileSource::new(d.0));
+        self.each(rows, &|_, r| {
+            // SAFETY: each job lends row `r` of each matrix, and each `r` comes once.
+            let (mut a, mut b, mut c, mut d) = unsafe {
+                (
+                    a.tile(wa, r..r + 1, 0..wa),
+                    b.tile(wb, r..r + 1, 0..wb),
+                    c.tile(wc, r..r + 1, 0..wc),
+                    d.tile(wd, r..r + 1, 0..wd),
+                )
+            };
+            body(r, a.row_mut(0), b.row_mut(0), c.row_mut(0), d.row_mut(0));
+        });
+    }
+
     /// Splits the row-major matrix `out` as `tiling` says and calls `body(place, tile, scratch)` once for
     /// every tile. `scratch` is divided evenly among the threads; `body` gets its thread's part.
     ///
@@ -204,6 +232,18 @@ impl Team<'_> {
             body(place, tile, mine);
         });
     }
+}
+
+/// Four matrices of as many rows, whose rows are lent together: see [`Team::rows4`].
+pub struct Rows4<'a, A, B, C, D> {
+    /// A matrix and its width; likewise the others.
+    pub a: (&'a mut [A], usize),
+    /// Second matrix.
+    pub b: (&'a mut [B], usize),
+    /// Third matrix.
+    pub c: (&'a mut [C], usize),
+    /// Fourth matrix.
+    pub d: (&'a mut [D], usize),
 }
 
 /// How a matrix is cut: its columns are segments side by side (the outputs of several weight matrices),

@@ -1,1 +1,208 @@
-//! The only door for shells.
+//! The only door for shells: a model, working memory and a position in a text.
+//!
+//! `Session::new` over a measuring [`Carver`] tells the bytes it will need; over real memory it makes the
+//! session. After that nothing is allocated, ever.
+
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::kv_cache::{KvCache, KvType};
+use crate::limits;
+use crate::mem::Carver;
+use crate::model::{Buffers, Model, Pass};
+use crate::parallel::{Executor, with_team};
+use core::ops::ControlFlow;
+
+/// Sizes of a session, which decide its memory.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionConfig {
+    /// Positions the cache can hold.
+    pub context: usize,
+    /// Tokens that go through the layers together during prefill.
+    pub batch: usize,
+    /// Threads the executor will have, at most.
+    pub threads: usize,
+    /// Positions whose logits are computed together when all are wanted ([`Session::logits_all`]).
+    pub logit_rows: usize,
+    /// Storage of keys and values.
+    pub kv_type: KvType,
+}
+
+/// Bytes of a session, by part. Their sum is what [`Session::new`] takes from its carver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionPlan {
+    /// Keys and values.
+    pub kv: usize,
+    /// Activations of a batch and attention scores of each thread.
+    pub activations: usize,
+    /// Logits.
+    pub logits: usize,
+}
+
+impl SessionPlan {
+    /// All parts.
+    pub fn total(&self) -> usize {
+        self.kv + self.activations + self.logits
+    }
+}
+
+/// A text being read and written.
+pub struct Session<'m, 's> {
+    model: &'m Model<'m>,
+    kernels: Kernels,
+    config: SessionConfig,
+    position: usize,
+    cache: KvCache<'s>,
+    buffers: Buffers<'s>,
+    logits: &'s mut [f32],
+}
+
+impl SessionConfig {
+    fn in_range(self) -> Self {
+        let context = self.context.clamp(1, limits::CONTEXT_MAX);
+        let batch = self.batch.clamp(1, limits::BATCH_MAX.min(context));
+        let threads = self.threads.clamp(1, limits::THREADS_MAX);
+        SessionConfig { context, batch, threads, logit_rows: self.logit_rows.clamp(1, batch), ..self }
+    }
+}
+
+/// Lays a session out; `mark` hears the bytes used after each part.
+fn parts<'s>(
+    model: &Model<'_>,
+    config: SessionConfig,
+    carver: &mut Carver<'s>,
+    mark: &mut dyn FnMut(usize),
+) -> Result<(KvCache<'s>, Buffers<'s>, &'s mut [f32])> {
+    let hp = &model.hparams;
+    let cache = KvCache::new(config.kv_type, hp.n_layer, hp.n_head_kv, hp.head_dim, config.context, carver)?;
+    mark(carver.used());
+    let buffers = Buffers::new(model, config.batch, config.context, config.threads, carver)?;
+    mark(carver.used());
+    let logits = carver.take(config.logit_rows * hp.n_vocab, 0.0)?;
+    mark(carver.used());
+    Ok((cache, buffers, logits))
+}
+
+impl<'m, 's> Session<'m, 's> {
+    /// A session at position 0. Sizes outside [`limits`] are brought into range.
+    pub fn new(model: &'m Model<'m>, kernels: Kernels, config: SessionConfig, carver: &mut Carver<'s>) -> Result<Self> {
+        let config = config.in_range();
+        let (cache, buffers, logits) = parts(model, config, carver, &mut |_| ())?;
+        Ok(Session { model, kernels, config, position: 0, cache, buffers, logits })
+    }
+
+    /// The memory a session will take, before there is any.
+    pub fn plan(model: &Model<'_>, config: SessionConfig) -> Result<SessionPlan> {
+        let mut marks = heapless::Vec::<usize, 3>::new();
+        // `parts` has three.
+        parts(model, config.in_range(), &mut Carver::measure(), &mut |used| {
+            let _ = marks.push(used);
+        })?;
+        match marks[..] {
+            [kv, activations, logits] => {
+                Ok(SessionPlan { kv, activations: activations - kv, logits: logits - activations })
+            }
+            _ => Ok(SessionPlan::default()),
+        }
+    }
+
+    /// Tokens read so far.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Tokens the session can hold.
+    pub fn capacity(&self) -> usize {
+        self.config.context
+    }
+
+    /// The sizes in use.
+    pub fn config(&self) -> SessionConfig {
+        self.config
+    }
+
+    /// Forgets everything from position `len` on. A later position is left as it is.
+    pub fn truncate(&mut self, len: usize) {
+        self.position = self.position.min(len);
+    }
+
+    /// Reads `tokens` and returns the logits after the last one (`n_vocab` values); with one token this is
+    /// a decode step. `progress` hears how many of the tokens are done and may stop the reading: the session
+    /// then stands after the last whole batch.
+    ///
+    /// Errors: [`Error::ContextFull`] and [`Error::TokenOutOfRange`] before anything is read,
+    /// [`Error::Interrupted`]. No tokens give an empty slice.
+    pub fn prefill(
+        &mut self,
+        executor: &dyn Executor,
+        tokens: &[u32],
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<&mut [f32]> {
+        self.check(executor, tokens)?;
+        if tokens.is_empty() {
+            return Ok(&mut []);
+        }
+        let (vocab, total) = (self.model.hparams.n_vocab, tokens.len());
+        let (cache, buffers) = (&mut self.cache, &mut self.buffers);
+        let logits = &mut self.logits[..vocab];
+        with_team(executor, |team| {
+            let layers = self.model.layers.len().max(1);
+            let mut done = 0;
+            for tokens in tokens.chunks(self.config.batch) {
+                let n = tokens.len();
+                let pass = Pass { team, kernels: &self.kernels, model: self.model, start: self.position, n };
+                pass.forward(tokens, cache, buffers, &mut |layer| progress(done + n * layer / layers))?;
+                self.position += n;
+                done += n;
+                if done == total {
+                    pass.head(n - 1..n, buffers, logits);
+                }
+            }
+            Ok::<(), Error>(())
+        })?;
+        Ok(&mut self.logits[..vocab])
+    }
+
+    /// Reads `tokens` and hands `visit` the logits after each of them, with its index in `tokens`.
+    pub fn logits_all(
+        &mut self,
+        executor: &dyn Executor,
+        tokens: &[u32],
+        visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check(executor, tokens)?;
+        let (vocab, rows) = (self.model.hparams.n_vocab, self.config.logit_rows);
+        let (cache, buffers) = (&mut self.cache, &mut self.buffers);
+        with_team(executor, |team| {
+            let mut done = 0;
+            for tokens in tokens.chunks(self.config.batch) {
+                let n = tokens.len();
+                let pass = Pass { team, kernels: &self.kernels, model: self.model, start: self.position, n };
+                pass.forward(tokens, cache, buffers, &mut |_| ControlFlow::Continue(()))?;
+                self.position += n;
+                for start in (0..n).step_by(rows) {
+                    let end = n.min(start + rows);
+                    let logits = &mut self.logits[..(end - start) * vocab];
+                    pass.head(start..end, buffers, logits);
+                    for (i, row) in logits.chunks_exact_mut(vocab).enumerate() {
+                        visit(done + start + i, row)?;
+                    }
+                }
+                done += n;
+            }
+            Ok(())
+        })
+    }
+
+    fn check(&self, executor: &dyn Executor, tokens: &[u32]) -> Result<()> {
+        assert!(executor.threads() <= self.config.threads, "the session was sized for fewer threads");
+        let need = self.position.saturating_add(tokens.len());
+        if need > self.config.context {
+            return Err(Error::ContextFull { need, capacity: self.config.context });
+        }
+        let vocab = self.model.hparams.n_vocab;
+        match tokens.iter().find(|&&t| t as usize >= vocab) {
+            Some(&id) => Err(Error::TokenOutOfRange { id, vocab }),
+            None => Ok(()),
+        }
+    }
+}

@@ -75,7 +75,7 @@ fn strip(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut out = String::with_capacity(bytes.len());
     let mut i = 0;
-    let mut blank = |out: &mut String, from: usize, to: usize| {
+    let blank = |out: &mut String, from: usize, to: usize| {
         out.extend(bytes[from..to].iter().map(|b| if *b == b'\n' { '\n' } else { ' ' }));
     };
     while i < bytes.len() {

@@ -1,1 +1,7 @@
-//! The layers' operations: safe code over kernels.
+//! The layers' operations over a team: safe code that cuts work into tiles and calls kernels.
+
+mod linear;
+mod rows;
+
+pub(crate) use linear::{ActBuffer, linear};
+pub(crate) use rows::for_rows;

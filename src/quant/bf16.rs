@@ -12,7 +12,7 @@ fn value(b: &[u8; 2]) -> f32 {
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "BF16",
-    ggml_id: 30,
+    ggml_id: Some(30),
     block: 1,
     bytes: 2,
     tail: 0,

@@ -129,3 +129,25 @@ pub(super) fn bounds(values: &[f32]) -> (f32, f32) {
 pub(super) fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
+
+/// Canonical sum of [`super::ActKind::Block256`] types without minima, blocks in ascending order:
+/// `acc = acc + (isum as f32) * (d * da)`. `f` gives a block's `isum` (exact) and `d`.
+#[inline(always)]
+pub(super) fn dot256<const BYTES: usize>(
+    row: &[u8],
+    act: ActRow<'_>,
+    f: impl Fn(&[u8; BYTES], &[i8; 256]) -> (i32, f32),
+) -> f32 {
+    let mut acc = 0f32;
+    for (block, (q, da)) in row.as_chunks::<BYTES>().0.iter().zip(act.q.as_chunks::<256>().0.iter().zip(act.d)) {
+        let (isum, d) = f(block, q);
+        acc += isum as f32 * (d * da);
+    }
+    acc
+}
+
+/// Nearest of -1, 0, 1 to `v / d` (halves away from zero), plus 1; `id` is `1 / d`.
+#[inline(always)]
+pub(super) fn ternary_code(v: f32, id: f32) -> u8 {
+    (libm::roundf(v * id).clamp(-1.0, 1.0) + 1.0) as u8
+}

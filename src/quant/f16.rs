@@ -7,7 +7,7 @@ use super::{ActKind, TypeInfo, f32::dot16};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "F16",
-    ggml_id: 1,
+    ggml_id: Some(1),
     block: 1,
     bytes: 2,
     tail: 0,

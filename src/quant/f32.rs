@@ -12,7 +12,7 @@ fn value(b: &[u8; 4]) -> f32 {
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "F32",
-    ggml_id: 0,
+    ggml_id: Some(0),
     block: 1,
     bytes: 4,
     tail: 0,

@@ -8,6 +8,9 @@
 
 mod act;
 mod block;
+mod k_block;
+mod k_fit;
+mod trits;
 
 pub use act::{ActKind, ActRow, Acts};
 
@@ -50,6 +53,34 @@ registry! {
     Q5_1 = q5_1,
     /// 8 bits, a scale per 32.
     Q8_0 = q8_0,
+    /// BitNet's ternary type: 2 bits, one f32 scale per tensor.
+    I2_S = i2_s,
+    /// I2_S as bitnet.cpp writes it on ARM since November 2025. Files do not tell: only on request.
+    I2_S_ARM = i2_s_arm,
+    /// Ternary, base 3, a scale per 256.
+    TQ1_0 = tq1_0,
+    /// Ternary in 2 bits, a scale per 256.
+    TQ2_0 = tq2_0,
+    /// Signs, a scale per 128.
+    Q1_0 = q1_0,
+    /// Ternary (and +2) in 2 bits, a scale per 64.
+    Q2_0 = q2_0,
+    /// PrismML's Q2_0 (PQ2_0): a scale per 128.
+    Q2_0_G128 = q2_0_g128,
+    /// PrismML's ternary type in base 3, a scale per 128.
+    PTQ1_0 = ptq1_0,
+    /// Tencent's 3:4 sparse ternary type, a scale per 256.
+    STQ1_0 = stq1_0,
+    /// 2 bits, 4-bit scales and minima per 16 under a scale and a minimum per 256.
+    Q2_K = q2_k,
+    /// 3 bits, 6-bit scales per 16 under a scale per 256.
+    Q3_K = q3_k,
+    /// 4 bits, 6-bit scales and minima per 32 under a scale and a minimum per 256.
+    Q4_K = q4_k,
+    /// 5 bits, 6-bit scales and minima per 32 under a scale and a minimum per 256.
+    Q5_K = q5_k,
+    /// 6 bits, 8-bit scales per 16 under a scale per 256.
+    Q6_K = q6_k,
 }
 
 /// What trill knows of a weight type.
@@ -57,8 +88,9 @@ registry! {
 pub struct TypeInfo {
     /// The type's name in ggml and in `general.file_type` (upper case).
     pub name: &'static str,
-    /// Its number in a GGUF tensor record.
-    pub ggml_id: u32,
+    /// Its number in a GGUF tensor record; `None` for a reading of a number that a file cannot ask for.
+    /// Number 42 has other readings in the wild than [`QuantType::Q2_0`]: a loader tells by the tensors' sizes.
+    pub ggml_id: Option<u32>,
     /// Weights in a block.
     pub block: usize,
     /// Bytes in a block.
@@ -70,7 +102,8 @@ pub struct TypeInfo {
     /// Values of whole blocks: `data.len() / bytes * block` values. For a type with a tensor scale, before
     /// that scale. Lengths that do not match are cut to the shorter.
     pub decode: fn(data: &[u8], out: &mut [f32]),
-    /// Quantizes whole blocks exactly as ggml's reference does; `None` for types trill only reads.
+    /// Quantizes whole blocks exactly as ggml's reference does; `None` for types trill only reads. For a type
+    /// with a tail, the codes only: the scale is `max |w|` over the tensor, see [`QuantType::write_tail`].
     pub encode: Option<fn(values: &[f32], out: &mut [u8])>,
     /// Dot product of one row (whole blocks) with one token's activation, in the canonical float order of
     /// [`crate::numeric`], before the tensor scale.
@@ -105,6 +138,18 @@ impl QuantType {
     /// The type's facts.
     pub fn info(self) -> &'static TypeInfo {
         &TYPES[self as usize]
+    }
+
+    /// The type with this number in a GGUF tensor record.
+    pub fn from_ggml(id: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|t| t.info().ggml_id == Some(id))
+    }
+
+    /// Writes a tensor scale where [`Matrix::new`] finds it; nothing for types without a tail.
+    pub fn write_tail(self, scale: f32, tail: &mut [u8]) {
+        if self.info().tail != 0 {
+            tail.as_chunks_mut::<4>().0.fill(scale.to_le_bytes());
+        }
     }
 
     /// Bytes of a row of `cols` weights; `None` if it is not a whole number of blocks or overflows.

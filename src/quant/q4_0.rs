@@ -9,7 +9,7 @@ use super::{ActKind, TypeInfo};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "Q4_0",
-    ggml_id: 2,
+    ggml_id: Some(2),
     block: 32,
     bytes: 18,
     tail: 0,

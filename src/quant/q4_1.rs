@@ -10,7 +10,7 @@ use super::{ActKind, TypeInfo};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "Q4_1",
-    ggml_id: 3,
+    ggml_id: Some(3),
     block: 32,
     bytes: 20,
     tail: 0,

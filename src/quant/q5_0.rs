@@ -10,7 +10,7 @@ use super::{ActKind, TypeInfo};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "Q5_0",
-    ggml_id: 6,
+    ggml_id: Some(6),
     block: 32,
     bytes: 22,
     tail: 0,

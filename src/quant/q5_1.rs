@@ -11,7 +11,7 @@ use super::{ActKind, TypeInfo};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "Q5_1",
-    ggml_id: 7,
+    ggml_id: Some(7),
     block: 32,
     bytes: 24,
     tail: 0,

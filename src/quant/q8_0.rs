@@ -9,7 +9,7 @@ use super::{ActKind, TypeInfo};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "Q8_0",
-    ggml_id: 8,
+    ggml_id: Some(8),
     block: 32,
     bytes: 34,
     tail: 0,

@@ -9,8 +9,11 @@
 //! [`Unpack`] is a weight type, [`Lanes`] an instruction set; [`rows`] joins them. One token consumes code
 //! vectors as they are made; more tokens share a panel of [`PANEL`] columns that stays in the L1 cache.
 //! Everything is `#[inline(always)]` into one function that enables the instructions.
+#![allow(non_camel_case_types)] // the types are called what ggml calls them
 
-mod nibbles;
+mod block32;
+mod k;
+mod ternary;
 
 use super::scalar::reference;
 use crate::mem::TileMut;
@@ -19,10 +22,17 @@ use core::mem::MaybeUninit;
 
 /// Calls `$with!` with the arguments and every type that has an [`Unpack`].
 macro_rules! lane_types {
-    ($with:ident; $($args:tt)*) => { $with! { $($args)*; Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 } };
+    ($with:ident; $($args:tt)*) => {
+        $with! {
+            $($args)*; Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 I2_S I2_S_ARM TQ1_0 TQ2_0 Q1_0 Q2_0 Q2_0_G128 PTQ1_0 STQ1_0
+            Q2_K Q3_K Q4_K Q5_K Q6_K
+        }
+    };
 }
+pub(super) use block32::{Q1_0, Q2_0, Q2_0_G128, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(super) use k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 pub(super) use lane_types;
-pub(super) use nibbles::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(super) use ternary::{I2_S, I2_S_ARM, PTQ1_0, STQ1_0, TQ1_0, TQ2_0};
 
 /// Columns unpacked at once for several tokens; a multiple of every block.
 const PANEL: usize = 256;
@@ -47,16 +57,32 @@ pub(super) trait Lanes: Copy {
     fn shr(self, a: Self::V, n: u32) -> Self::V;
     /// Lanes shifted left by `n < 32`.
     fn shl(self, a: Self::V, n: u32) -> Self::V;
+    /// Lanes shifted right by `n < 32`, the sign comes in.
+    fn sra(self, a: Self::V, n: u32) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The low 32 bits of products.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `acc` plus both products of pairs of i16.
+    fn madd(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
     fn fadd(self, a: Self::V, b: Self::V) -> Self::V;
+    fn fsub(self, a: Self::V, b: Self::V) -> Self::V;
     fn fmul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn fdiv(self, a: Self::V, b: Self::V) -> Self::V;
     /// i32 to f32.
     fn float(self, a: Self::V) -> Self::V;
     /// The low halves of the lanes, binary16, to f32.
     fn half(self, a: Self::V) -> Self::V;
     /// Bits `4 c .. 4 c + 4` of a lane to the lane's four bytes, each at bit `place`.
     fn bits(self, a: Self::V, c: usize, place: u32) -> Self::V;
+    /// The four 2-bit fields of byte `c` of a lane, lowest first, to the lane's bytes.
+    fn crumbs(self, a: Self::V, c: usize) -> Self::V;
+    /// Bytes times 3, modulo 256.
+    fn triple(self, a: Self::V) -> Self::V;
+    /// Bytes to `3 * byte / 256`, so 0, 1 or 2.
+    fn thirds(self, a: Self::V) -> Self::V;
+    /// Bytes below 32 to entries of `table`.
+    fn lookup(self, a: Self::V, table: &[u8; 32]) -> Self::V;
     /// Signed codes in the form that [`Lanes::dot`] wants.
     fn signed(self, codes: Self::V) -> Self::V;
 

@@ -27,6 +27,17 @@ macro_rules! lane_wise {
     )*};
 }
 
+/// Lane-wise operations of two vectors of f32.
+macro_rules! float_wise {
+    ($($name:ident = $intrinsic:ident),* $(,)?) => {$(
+        #[inline(always)]
+        fn $name(self, a: __m256i, b: __m256i) -> __m256i {
+            // SAFETY: `self` proves the instructions.
+            unsafe { _mm256_castps_si256($intrinsic(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b))) }
+        }
+    )*};
+}
+
 /// Four rows' first dwords, rows `r .. r + 4`.
 ///
 /// # Safety
@@ -45,7 +56,15 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     const BIAS: i32 = if VNNI { 128 } else { 0 };
     type V = __m256i;
 
-    lane_wise!(and = _mm256_and_si256, or = _mm256_or_si256, add = _mm256_add_epi32, sub = _mm256_sub_epi32,);
+    lane_wise!(
+        and = _mm256_and_si256,
+        or = _mm256_or_si256,
+        add = _mm256_add_epi32,
+        sub = _mm256_sub_epi32,
+        mul = _mm256_mullo_epi32,
+    );
+
+    float_wise!(fadd = _mm256_add_ps, fsub = _mm256_sub_ps, fmul = _mm256_mul_ps, fdiv = _mm256_div_ps,);
 
     #[inline(always)]
     fn splat(self, v: u32) -> __m256i {
@@ -60,21 +79,21 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    fn sra(self, a: __m256i, n: u32) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_srav_epi32(a, _mm256_set1_epi32(n as i32)) }
+    }
+
+    #[inline(always)]
+    fn triple(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_add_epi8(_mm256_add_epi8(a, a), a) }
+    }
+
+    #[inline(always)]
     fn shl(self, a: __m256i, n: u32) -> __m256i {
         // SAFETY: `self` proves the instructions.
         unsafe { _mm256_sllv_epi32(a, _mm256_set1_epi32(n as i32)) }
-    }
-
-    #[inline(always)]
-    fn fadd(self, a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: `self` proves the instructions.
-        unsafe { _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b))) }
-    }
-
-    #[inline(always)]
-    fn fmul(self, a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: `self` proves the instructions.
-        unsafe { _mm256_castps_si256(_mm256_mul_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b))) }
     }
 
     #[inline(always)]
@@ -104,6 +123,48 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
             let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each);
             _mm256_and_si256(set, _mm256_set1_epi8((1u8 << place) as i8))
         }
+    }
+
+    #[inline(always)]
+    fn crumbs(self, a: __m256i, c: usize) -> __m256i {
+        // Each byte of a lane gets byte c, keeps its own field, moves it to the low nibble, then to bit 0.
+        let byte = 0x0101_0101 * c as i32;
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let bytes = _mm_setr_epi32(byte, byte + 0x0404_0404, byte + 0x0808_0808, byte + 0x0c0c_0c0c);
+            let low = _mm_setr_epi8(0, 1, 2, 3, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0);
+            let four = _mm256_shuffle_epi8(a, _mm256_set_m128i(bytes, bytes));
+            let own = _mm256_and_si256(four, _mm256_set1_epi32(0xc030_0c03u32 as i32));
+            let near = _mm256_or_si256(own, _mm256_srli_epi32::<4>(own));
+            _mm256_shuffle_epi8(_mm256_set_m128i(low, low), _mm256_and_si256(near, _mm256_set1_epi8(15)))
+        }
+    }
+
+    #[inline(always)]
+    fn thirds(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            // 3 * 86 and 3 * 171 are the first to reach 256 and 512. A comparison that holds is -1.
+            let reaches = |v: u8| _mm256_cmpeq_epi8(_mm256_max_epu8(a, _mm256_set1_epi8(v as i8)), a);
+            _mm256_abs_epi8(_mm256_add_epi8(reaches(86), reaches(171)))
+        }
+    }
+
+    #[inline(always)]
+    fn lookup(self, a: __m256i, table: &[u8; 32]) -> __m256i {
+        // SAFETY: `self` proves the instructions; the table is 32 bytes.
+        unsafe {
+            let half = |i: usize| _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().add(16 * i).cast()));
+            let (low, high) = (_mm256_shuffle_epi8(half(0), a), _mm256_shuffle_epi8(half(1), a));
+            // Bit 4 chooses, at bit 7.
+            _mm256_blendv_epi8(low, high, _mm256_slli_epi32::<3>(a))
+        }
+    }
+
+    #[inline(always)]
+    fn madd(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) }
     }
 
     #[inline(always)]

@@ -27,6 +27,17 @@ macro_rules! lane_wise {
     )*};
 }
 
+/// Lane-wise operations of two vectors of f32.
+macro_rules! float_wise {
+    ($($name:ident = $intrinsic:ident),* $(,)?) => {$(
+        #[inline(always)]
+        fn $name(self, a: __m512i, b: __m512i) -> __m512i {
+            // SAFETY: `self` proves the instructions.
+            unsafe { _mm512_castps_si512($intrinsic(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))) }
+        }
+    )*};
+}
+
 /// Four rows' first dwords, rows `r .. r + 4`.
 ///
 /// # Safety
@@ -45,7 +56,15 @@ impl Lanes for Zmm {
     const BIAS: i32 = 128;
     type V = __m512i;
 
-    lane_wise!(and = _mm512_and_si512, or = _mm512_or_si512, add = _mm512_add_epi32, sub = _mm512_sub_epi32,);
+    lane_wise!(
+        and = _mm512_and_si512,
+        or = _mm512_or_si512,
+        add = _mm512_add_epi32,
+        sub = _mm512_sub_epi32,
+        mul = _mm512_mullo_epi32,
+    );
+
+    float_wise!(fadd = _mm512_add_ps, fsub = _mm512_sub_ps, fmul = _mm512_mul_ps, fdiv = _mm512_div_ps,);
 
     #[inline(always)]
     fn splat(self, v: u32) -> __m512i {
@@ -60,21 +79,21 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
+    fn sra(self, a: __m512i, n: u32) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_srav_epi32(a, _mm512_set1_epi32(n as i32)) }
+    }
+
+    #[inline(always)]
+    fn triple(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_add_epi8(_mm512_add_epi8(a, a), a) }
+    }
+
+    #[inline(always)]
     fn shl(self, a: __m512i, n: u32) -> __m512i {
         // SAFETY: `self` proves the instructions.
         unsafe { _mm512_sllv_epi32(a, _mm512_set1_epi32(n as i32)) }
-    }
-
-    #[inline(always)]
-    fn fadd(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: `self` proves the instructions.
-        unsafe { _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))) }
-    }
-
-    #[inline(always)]
-    fn fmul(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: `self` proves the instructions.
-        unsafe { _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))) }
     }
 
     #[inline(always)]
@@ -99,6 +118,42 @@ impl Lanes for Zmm {
             let bytes = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(control as i64), a);
             _mm512_and_si512(bytes, _mm512_set1_epi8((1u8 << place) as i8))
         }
+    }
+
+    #[inline(always)]
+    fn crumbs(self, a: __m512i, c: usize) -> __m512i {
+        let control = (0..8u64).fold(0, |all, i| all | (32 * (i / 4) + 8 * c as u64 + 2 * (i % 4)) << (8 * i));
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let bytes = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(control as i64), a);
+            _mm512_and_si512(bytes, _mm512_set1_epi8(3))
+        }
+    }
+
+    #[inline(always)]
+    fn thirds(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            // 3 * 86 and 3 * 171 are the first to reach 256 and 512.
+            let (one, two) = (_mm512_set1_epi8(86), _mm512_set1_epi8(171u8 as i8));
+            let ones = _mm512_maskz_set1_epi8(_mm512_cmpge_epu8_mask(a, one), 1);
+            _mm512_mask_blend_epi8(_mm512_cmpge_epu8_mask(a, two), ones, _mm512_set1_epi8(2))
+        }
+    }
+
+    #[inline(always)]
+    fn lookup(self, a: __m512i, table: &[u8; 32]) -> __m512i {
+        // SAFETY: `self` proves the instructions; the table is 32 bytes.
+        unsafe {
+            let table = _mm256_loadu_si256(table.as_ptr().cast());
+            _mm512_permutexvar_epi8(a, _mm512_castsi256_si512(table))
+        }
+    }
+
+    #[inline(always)]
+    fn madd(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
     }
 
     #[inline(always)]

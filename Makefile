@@ -1,0 +1,76 @@
+# Everything that a person or a machine does with this project; `make` lists the targets.
+# What is missing is installed, with a line saying what; a second run finds it and installs nothing.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+SMOLLM2 := models/SmolLM2-135M-Instruct.Q4_1.gguf
+MODEL ?= $(SMOLLM2)
+PI_TARGET := aarch64-unknown-linux-musl
+PI_FILE := dist/trill-aarch64-linux-musl
+TRILL := target/release/trill
+
+.PHONY: help chat test pi bench bench-peers golden clean release tools FORCE
+
+help: ## this list
+	@echo "make TARGET [MODEL=FILE.gguf]"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
+
+chat: release $(MODEL) ## build, get a small model, talk to it (without a terminal: one question and its answer)
+	@if [ -t 0 ]; then exec $(TRILL) chat -m $(MODEL); else \
+	  echo "chat: no terminal, so one question: What is gravity?" >&2; \
+	  $(TRILL) chat -m $(MODEL) --temp 0 -n 96 -f <(echo "What is gravity?"); fi
+
+test: tools $(SMOLLM2) ## everything that CI checks; closes with `N passed, N failed`
+	@tools/test-all.sh $(SMOLLM2)
+
+pi: $(PI_FILE) ## one static aarch64 file for Raspberry Pi, phones and boards: dist/
+
+$(PI_FILE): FORCE
+	@tools/need.sh file file
+	cross=$$(tools/cross-toolchain.sh | tail -n 1)
+	cargo $$cross build --release -q -p trill-runtime-std --target $(PI_TARGET)
+	mkdir -p dist
+	cp target/$(PI_TARGET)/release/trill $@
+	tools/check-static.sh $@
+
+bench: release $(MODEL) ## prefill and decode speed of this machine
+	$(TRILL) bench -m $(MODEL)
+
+bench-peers: release $(MODEL) .venv/python.stamp ## the same beside llama.cpp, run by run
+	.venv/bin/python tools/bench-peers.py $(TRILL) $(MODEL)
+
+golden: $(SMOLLM2) .venv/python.stamp ## make the golden values again from llama.cpp and tokenizers
+	.venv/bin/python tests/golden/make_smollm2_golden.py $(SMOLLM2) tests/golden/smollm2.json
+	.venv/bin/python tests/golden/make_token_lines.py $(SMOLLM2) tests/golden/token_lines.jsonl
+
+clean: ## remove what was built (models/ and .venv/ stay)
+	rm -rf target dist tests/bare/target
+
+release:
+	@tools/need.sh cargo
+	cargo build --release -q -p trill-runtime-std
+
+# Only the default model is fetched; another one is named by MODEL= and must exist.
+$(SMOLLM2):
+	@tools/get-model.sh $@
+
+# What `make test` needs beside cargo; each line looks first and installs only what is missing.
+tools:
+	@tools/need.sh cargo
+	tools/need.sh file file
+	tools/need.sh qemu-aarch64 qemu-user
+	cargo fmt --version >/dev/null 2>&1 || { echo "installing rustfmt and clippy"; rustup component add rustfmt clippy; }
+	tools/cross-toolchain.sh >/dev/null
+
+# Python is for golden values and comparisons only: no test needs it.
+.venv/python.stamp: tools/requirements.txt
+	@tools/need.sh c++ g++
+	echo "installing into .venv: $$(grep -v '^#' $< | paste -sd ' ') (llama.cpp is compiled: some minutes)"
+	python3 -m venv .venv
+	.venv/bin/python -m pip install -q -r $<
+	touch $@
+
+FORCE:

@@ -1,0 +1,291 @@
+//! The forward pass: a batch of tokens through every layer. What differs between architectures is read from
+//! [`super::ArchSpec`] once per layer, never per element.
+
+use super::arch::QkNorm;
+use super::{Hparams, Layer, Model, RopeTable};
+use crate::error::{Error, Result};
+use crate::kernels::{Attend, Kernels};
+use crate::kv_cache::KvCache;
+use crate::mem::Carver;
+use crate::ops::{ActBuffer, for_rows, linear};
+use crate::parallel::{Team, Tiling};
+use crate::quant::Matrix;
+use core::ops::ControlFlow;
+
+/// Working memory of a batch of up to `batch` tokens. Widths in comments are per token.
+pub(crate) struct Buffers<'s> {
+    /// Residual stream, `n_embd`.
+    x: &'s mut [f32],
+    /// Normed input of a matrix, the widest of them.
+    h: &'s mut [f32],
+    /// Queries, keys, values: `q_dim + 2 * kv_dim`.
+    qkv: &'s mut [f32],
+    /// Attention output, `q_dim`.
+    att: &'s mut [f32],
+    /// Gate and up, `2 * n_ff`.
+    ff: &'s mut [f32],
+    /// What a half-layer adds to the residual stream, `n_embd`.
+    delta: &'s mut [f32],
+    /// Cosines and sines, global then local: `4 * n_rot / 2`.
+    angles: &'s mut [f32],
+    /// Attention scores of each thread: `group * context`.
+    scores: &'s mut [f32],
+    acts: ActBuffer<'s>,
+    rope: RopeTable<'s>,
+    rope_local: RopeTable<'s>,
+}
+
+impl<'s> Buffers<'s> {
+    pub(crate) fn new(
+        model: &Model<'_>,
+        batch: usize,
+        context: usize,
+        threads: usize,
+        carver: &mut Carver<'s>,
+    ) -> Result<Self> {
+        let hp = &model.hparams;
+        let widest = hp.n_embd.max(hp.q_dim()).max(hp.n_ff);
+        Ok(Buffers {
+            x: carver.take(batch * hp.n_embd, 0.0)?,
+            h: carver.take(batch * widest, 0.0)?,
+            qkv: carver.take(batch * (hp.q_dim() + 2 * hp.kv_dim()), 0.0)?,
+            att: carver.take(batch * hp.q_dim(), 0.0)?,
+            ff: carver.take(batch * 2 * hp.n_ff, 0.0)?,
+            delta: carver.take(batch * hp.n_embd, 0.0)?,
+            angles: carver.take(batch * 2 * hp.rope.n_rot, 0.0)?,
+            scores: carver.take(threads * (hp.n_head / hp.n_head_kv) * context, 0.0)?,
+            acts: ActBuffer::new(batch, widest, carver)?,
+            rope: RopeTable::new(model, context, false, carver)?,
+            rope_local: RopeTable::new(model, context, true, carver)?,
+        })
+    }
+}
+
+/// What every step of a forward pass needs.
+pub(crate) struct Pass<'p, 't, 'm> {
+    pub(crate) team: &'p Team<'t>,
+    pub(crate) kernels: &'p Kernels,
+    pub(crate) model: &'p Model<'m>,
+    /// Position of the batch's first token.
+    pub(crate) start: usize,
+    /// Tokens in the batch.
+    pub(crate) n: usize,
+}
+
+impl Pass<'_, '_, '_> {
+    /// Runs `tokens` (`n` of them) through all layers and writes their keys and values to the cache.
+    /// `after_layer` is called with the number of layers done; it may stop the pass.
+    pub(crate) fn forward(
+        &self,
+        tokens: &[u32],
+        cache: &mut KvCache<'_>,
+        b: &mut Buffers<'_>,
+        after_layer: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.embed(tokens, b);
+        for (i, layer) in self.model.layers.iter().enumerate() {
+            self.attention(i, layer, cache, b);
+            self.feed_forward(layer, b);
+            if after_layer(i + 1).is_break() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logits of the batch's tokens `range`: `range.len() * n_vocab` values.
+    pub(crate) fn head(&self, range: core::ops::Range<usize>, b: &mut Buffers<'_>, logits: &mut [f32]) {
+        let hp = self.hp();
+        let e = hp.n_embd;
+        let x = &b.x[range.start * e..range.end * e];
+        let h = &mut b.h[..x.len()];
+        self.norm(x, self.model.output_norm, h);
+        self.linear(&[self.model.output], h, &mut b.acts, logits);
+        if hp.logit_scale != 1.0 {
+            for_rows(self.team, logits, hp.n_vocab, &|_, row| row.iter_mut().for_each(|v| *v *= hp.logit_scale));
+        }
+    }
+
+    /// Token embeddings to the residual stream, and the angles of the tokens' positions.
+    fn embed(&self, tokens: &[u32], b: &mut Buffers<'_>) {
+        let (hp, n) = (self.hp(), self.n);
+        for_rows(self.team, &mut b.x[..n * hp.n_embd], hp.n_embd, &|t, row| {
+            self.model.embedding.decode_row(tokens[t] as usize, row);
+            if hp.embedding_scale != 1.0 {
+                row.iter_mut().for_each(|v| *v *= hp.embedding_scale);
+            }
+        });
+        let (rope, local, half) = (&b.rope, &b.rope_local, hp.rope.n_rot / 2);
+        for_rows(self.team, &mut b.angles[..n * 4 * half], 4 * half, &|t, row| {
+            let (global_part, local_part) = row.split_at_mut(2 * half);
+            for (table, part) in [(rope, global_part), (local, local_part)] {
+                let (cos, sin) = part.split_at_mut(half);
+                table.fill(self.start + t, cos, sin);
+            }
+        });
+    }
+
+    fn hp(&self) -> &Hparams {
+        &self.model.hparams
+    }
+
+    fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        let w = weight.len();
+        for_rows(self.team, out, w, &|t, row| self.kernels.rmsnorm(&x[t * w..(t + 1) * w], weight, self.hp().eps, row));
+    }
+
+    fn linear(&self, parts: &[Matrix<'_>], x: &[f32], acts: &mut ActBuffer<'_>, out: &mut [f32]) {
+        linear(self.team, self.kernels, parts, x, acts, out);
+    }
+
+    /// `x += residual_scale * norm(delta)`, the norm only where the architecture has one.
+    fn add(&self, x: &mut [f32], delta: &[f32], post_norm: &[f32], h: &mut [f32]) {
+        let (e, scale) = (self.hp().n_embd, self.hp().residual_scale);
+        let delta = if post_norm.is_empty() {
+            delta
+        } else {
+            self.norm(delta, post_norm, h);
+            h
+        };
+        for_rows(self.team, x, e, &|t, row| {
+            let delta = &delta[t * e..(t + 1) * e];
+            if scale == 1.0 {
+                row.iter_mut().zip(delta).for_each(|(x, d)| *x += d);
+            } else {
+                row.iter_mut().zip(delta).for_each(|(x, d)| *x += d * scale);
+            }
+        });
+    }
+
+    fn attention(&self, i: usize, layer: &Layer<'_>, cache: &mut KvCache<'_>, b: &mut Buffers<'_>) {
+        let (hp, n) = (self.hp(), self.n);
+        let (e, q_dim) = (hp.n_embd, hp.q_dim());
+        let width = q_dim + 2 * hp.kv_dim();
+        let (x, h, qkv) = (&mut b.x[..n * e], &mut b.h[..n * e], &mut b.qkv[..n * width]);
+        self.norm(x, layer.attn_norm, h);
+        self.linear(layer.qkv_parts(), h, &mut b.acts, qkv);
+        let half = hp.rope.n_rot / 2;
+        let angles = &b.angles[..n * 4 * half];
+        let windowed = hp.is_windowed(i);
+        let skip = if windowed { 2 * half } else { 0 };
+        for_rows(self.team, qkv, width, &|t, row| {
+            let (cos, sin) = angles[t * 4 * half + skip..][..2 * half].split_at(half);
+            self.prepare_heads(layer, row, cos, sin);
+        });
+        for (t, row) in qkv.chunks_exact(width).enumerate() {
+            let (k, v) = row[q_dim..].split_at(hp.kv_dim());
+            cache.store(self.kernels, i, self.start + t, k, v);
+        }
+        let att = &mut b.att[..n * q_dim];
+        self.attend(i, windowed, cache, qkv, att, b.scores);
+        let delta = &mut b.delta[..n * e];
+        let input = if layer.attn_sub_norm.is_empty() {
+            &*att
+        } else {
+            let h = &mut b.h[..n * q_dim];
+            self.norm(att, layer.attn_sub_norm, h);
+            h
+        };
+        self.linear(&[layer.wo], input, &mut b.acts, delta);
+        self.adjust(delta, &[(e, layer.scales[3])], layer.wo_bias);
+        self.add(x, delta, layer.post_attn_norm, &mut b.h[..n * e]);
+    }
+
+    /// Scales, biases, norms and rotation of one token's queries, keys and values.
+    fn prepare_heads(&self, layer: &Layer<'_>, row: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let (hp, kernels) = (self.hp(), self.kernels);
+        let (q_dim, kv_dim) = (hp.q_dim(), hp.kv_dim());
+        adjust_row(
+            row,
+            &[(q_dim, layer.scales[0]), (kv_dim, layer.scales[1]), (kv_dim, layer.scales[2])],
+            layer.qkv_bias,
+        );
+        let norm = |head: &mut [f32], weight: &[f32]| {
+            let mut copy = [0f32; crate::limits::HEAD_DIM_MAX];
+            let copy = &mut copy[..head.len()];
+            copy.copy_from_slice(head);
+            kernels.rmsnorm(copy, weight, hp.eps, head);
+        };
+        for (index, head) in row[..q_dim + kv_dim].chunks_exact_mut(hp.head_dim).enumerate() {
+            let weight = if index < hp.n_head { layer.q_norm } else { layer.k_norm };
+            if hp.arch.qk_norm == QkNorm::BeforeRope {
+                norm(head, weight);
+            }
+            kernels.rope(hp.arch.rope_neox, head, cos, sin);
+            if hp.arch.qk_norm == QkNorm::AfterRope {
+                norm(head, weight);
+            }
+        }
+    }
+
+    fn attend(&self, i: usize, windowed: bool, cache: &KvCache<'_>, qkv: &[f32], att: &mut [f32], scores: &mut [f32]) {
+        let hp = self.hp();
+        let group = hp.n_head / hp.n_head_kv * hp.head_dim;
+        let width = hp.q_dim() + 2 * hp.kv_dim();
+        let tiling = Tiling { rows: self.n, row_grain: 1, segments: &[hp.q_dim()], col_grain: group };
+        self.team.tiles(att, tiling, scores, &|place, mut tile, scores| {
+            let (t, head) = (place.rows.start, place.cols.start / group);
+            let end = self.start + t + 1;
+            let first = if windowed { end.saturating_sub(hp.sliding_window) } else { 0 };
+            let (k, v) = cache.head(i, head);
+            let a = Attend {
+                q: &qkv[t * width + place.cols.start..t * width + place.cols.end],
+                head_dim: hp.head_dim,
+                k,
+                v,
+                row_bytes: cache.row_bytes(),
+                range: first..end,
+                scale: hp.attention_scale,
+            };
+            self.kernels.attend(cache.kv_type(), &a, scores, tile.row_mut(0));
+        });
+    }
+
+    fn feed_forward(&self, layer: &Layer<'_>, b: &mut Buffers<'_>) {
+        let (hp, n) = (self.hp(), self.n);
+        let (e, ff) = (hp.n_embd, hp.n_ff);
+        let (x, h) = (&mut b.x[..n * e], &mut b.h[..n * e]);
+        self.norm(x, layer.ffn_norm, h);
+        let gate_up = &mut b.ff[..n * 2 * ff];
+        self.linear(layer.gate_up_parts(), h, &mut b.acts, gate_up);
+        self.adjust(gate_up, &[(ff, layer.scales[4]), (ff, layer.scales[5])], &[]);
+        for_rows(self.team, gate_up, 2 * ff, &|_, row| {
+            let (gate, up) = row.split_at_mut(ff);
+            self.kernels.glu(hp.arch.activation, gate, up);
+        });
+        let h = &mut b.h[..n * ff];
+        for_rows(self.team, h, ff, &|t, row| {
+            let gate = &gate_up[t * 2 * ff..][..ff];
+            if layer.ffn_sub_norm.is_empty() {
+                row.copy_from_slice(gate);
+            } else {
+                self.kernels.rmsnorm(gate, layer.ffn_sub_norm, hp.eps, row);
+            }
+        });
+        let delta = &mut b.delta[..n * e];
+        self.linear(&[layer.down], h, &mut b.acts, delta);
+        self.adjust(delta, &[(e, layer.scales[6])], &[]);
+        self.add(x, delta, layer.post_ffn_norm, &mut b.h[..n * e]);
+    }
+
+    /// Applies `.scale` tensors and biases to every row, where there are any.
+    fn adjust(&self, out: &mut [f32], segments: &[(usize, f32)], bias: &[f32]) {
+        if bias.is_empty() && segments.iter().all(|s| s.1 == 1.0) {
+            return;
+        }
+        let width = segments.iter().map(|s| s.0).sum();
+        for_rows(self.team, out, width, &|_, row| adjust_row(row, segments, bias));
+    }
+}
+
+/// Multiplies each segment of the row by its factor, then adds the bias (if any).
+fn adjust_row(row: &mut [f32], segments: &[(usize, f32)], bias: &[f32]) {
+    let mut start = 0;
+    for &(width, scale) in segments {
+        if scale != 1.0 {
+            row[start..start + width].iter_mut().for_each(|v| *v *= scale);
+        }
+        start += width;
+    }
+    row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+}
