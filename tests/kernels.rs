@@ -324,12 +324,12 @@ fn attention() {
                 let run = |level: &Kernels| {
                     let mut cache = vec![0u8; 2 * end * row_bytes];
                     for (row, v) in cache.chunks_mut(row_bytes).zip(values.chunks(head_dim)) {
-                        level.kv_store(*kv, v, row);
+                        level.kv_store(kv, v, row);
                     }
                     let (k, v) = cache.split_at(end * row_bytes);
                     let a = Attend { q: &q, head_dim, k, v, row_bytes, range: start..end, scale: 0.125 };
                     let (mut scores, mut out) = (vec![0.0; group * (end - start)], vec![0.0; group * head_dim]);
-                    level.attend(*kv, &a, &mut scores, &mut out);
+                    level.attend(kv, &a, &mut scores, &mut out);
                     (cache.clone(), bits(&out))
                 };
                 let want = run(&scalar());

@@ -1,12 +1,106 @@
-//! aarch64 levels.
+//! aarch64 levels: plain NEON (Cortex-A53, A72), NEON with `SDOT` (Cortex-A76) and with `SMMLA` (newer phones).
+//!
+//! - `dot.rs`: the int8 dot-product step of each level.
+//! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`.
+//! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
+//!   and become machine code only in the functions that `level!` makes below.
+//! - `floats.rs`: F32, F16 and BF16 rows, the same at every level.
+
+// Arrays of registers are walked by index, several side by side.
+#![allow(clippy::needless_range_loop)]
+
+mod blocks32;
+mod dot;
+mod floats;
+mod gemm;
+mod gemv;
+mod weight;
 
 use super::Kernels;
 use super::scalar::BASE;
+use crate::quant::QuantType;
 
 float_kernels!("neon");
 
-const TABLE: Kernels = Kernels { name: "neon", float: FLOAT, ..BASE };
+/// The functions of one level, compiled with its features, and its table.
+macro_rules! level {
+    ($module:ident, $name:literal, $dot:ident, $features:literal) => {
+        mod $module {
+            use super::dot::$dot as Step;
+            use super::gemm::{self, Job, Panel};
+            use super::gemv;
+            use super::weight::{Style, Weight};
+            use crate::kernels::{Kernels, RowsFn};
+            use crate::mem::TileMut;
+            use crate::quant::{Acts, RowSpan};
 
-pub(super) static NEON: Kernels = TABLE;
-pub(super) static DOTPROD: Kernels = Kernels { name: "neon-dotprod", ..TABLE };
-pub(super) static I8MM: Kernels = Kernels { name: "neon-i8mm", ..TABLE };
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn tile4<S: Style>(panel: &Panel, job: &Job<4>) {
+                // SAFETY: the caller's.
+                unsafe { gemm::tile::<S, Step, 4>(panel, job) }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn tile2<S: Style>(panel: &Panel, job: &Job<2>) {
+                // SAFETY: the caller's.
+                unsafe { gemm::tile::<S, Step, 2>(panel, job) }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn gemv<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+                // SAFETY: the caller keeps the contract of `RowsFn`.
+                unsafe { gemv::gemv::<W, Step>(w, acts.row(0), out.row_mut(0)) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn rows<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+                // SAFETY: the caller keeps the contract of `RowsFn`; this CPU has the level's features.
+                unsafe {
+                    match acts.n {
+                        0 => {}
+                        1 => gemv::<W>(w, acts, out),
+                        _ => gemm::gemm::<W, Step>(w, acts, out, (tile4::<W::Style>, tile2::<W::Style>)),
+                    }
+                }
+            }
+
+            const fn of<W: Weight>() -> RowsFn {
+                rows::<W>
+            }
+
+            pub(super) const TABLE: Kernels = super::with_types!(Kernels { name: $name, ..super::BASE_NEON });
+        }
+    };
+}
+
+/// The table with every type's entry of the surrounding level.
+macro_rules! with_types {
+    ($table:expr) => {{
+        use super::blocks32;
+        use crate::quant::QuantType;
+        $table
+            .with(QuantType::Q4_0, of::<blocks32::Q4_0>())
+            .with(QuantType::Q4_1, of::<blocks32::Q4_1>())
+            .with(QuantType::Q5_0, of::<blocks32::Q5_0>())
+            .with(QuantType::Q5_1, of::<blocks32::Q5_1>())
+            .with(QuantType::Q8_0, of::<blocks32::Q8_0>())
+    }};
+}
+use with_types;
+
+/// What all levels share.
+const BASE_NEON: Kernels = Kernels { float: FLOAT, ..BASE }
+    .with(QuantType::F32, floats::F32_ROWS)
+    .with(QuantType::F16, floats::F16_ROWS)
+    .with(QuantType::BF16, floats::BF16_ROWS);
+
+level!(base, "neon", Mlal, "neon");
+level!(dotprod, "neon-dotprod", Sdot, "neon,dotprod");
+level!(i8mm, "neon-i8mm", Smmla, "neon,dotprod,i8mm");
+
+pub(super) static NEON: Kernels = base::TABLE;
+pub(super) static DOTPROD: Kernels = dotprod::TABLE;
+pub(super) static I8MM: Kernels = i8mm::TABLE;

@@ -1,0 +1,287 @@
+//! The three ways of multiplying int8 by int8 on Arm: widening multiplies (Armv8.0), `SDOT` (Armv8.2) and
+//! `SMMLA` (Armv8.6). A weight type never names one of them; it is generic over [`Dot`].
+//!
+//! SDOT and SMMLA intrinsics are not stable in Rust 1.95, so each is a one-instruction `asm!`. Everything here
+//! is `inline(always)` and becomes part of a function compiled for its level (`mod.rs`).
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+/// A dot-product step, and the order in which it wants a panel of weights (see `gemm.rs`).
+pub(super) trait Dot {
+    /// True if a product of int8 vectors costs one instruction, whatever the size of the codes.
+    const FAST: bool;
+
+    /// `acc` plus the products of 32 weights and 32 activations, spread over four lanes. `|w| <= 63` unless
+    /// `WIDE`; `|x| <= 128`, or `|x| <= 127` if `WIDE`.
+    fn dot32<const WIDE: bool>(acc: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
+
+    /// Stores 16 columns of four rows to a panel: 64 bytes.
+    ///
+    /// # Safety
+    /// 64 bytes must be writable at `to`.
+    unsafe fn store(to: *mut i8, rows: [int8x16_t; 4]);
+
+    /// Rows 0..8 of a panel times `T` tokens over `16 * chunks` columns; lane = row. Limits as in `dot32`;
+    /// `chunks` is even, or 1.
+    ///
+    /// # Safety
+    /// `128 * chunks` bytes must be readable at `panel`, `16 * chunks` at each token.
+    unsafe fn panel<const WIDE: bool, const T: usize>(
+        panel: *const i8,
+        x: [*const i8; T],
+        chunks: usize,
+    ) -> [[int32x4_t; T]; 2];
+}
+
+/// Four zeros.
+#[inline(always)]
+pub(super) fn zero() -> int32x4_t {
+    // SAFETY: registers only; NEON is part of every aarch64 target here.
+    unsafe { vdupq_n_s32(0) }
+}
+
+/// Four vectors to one: lane `i` is the sum of the lanes of `v[i]`.
+#[inline(always)]
+pub(super) fn reduce4(v: [int32x4_t; 4]) -> int32x4_t {
+    // SAFETY: registers only; NEON is part of every aarch64 target here.
+    unsafe { vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3])) }
+}
+
+/// Two vectors of int8.
+///
+/// # Safety
+/// 32 bytes must be readable at `p`.
+#[inline(always)]
+pub(super) unsafe fn load32(p: *const i8) -> [int8x16_t; 2] {
+    // SAFETY: the caller's.
+    unsafe { [vld1q_s8(p), vld1q_s8(p.add(16))] }
+}
+
+/// Armv8.0: `SMULL`, `SMLAL`, `SADALP`.
+pub(super) struct Mlal;
+
+impl Mlal {
+    /// `acc` plus 16 products: two in each int16 lane, at most 2 * 128 * 127.
+    #[inline(always)]
+    fn dot16(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: registers only.
+        unsafe {
+            let low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+            vpadalq_s16(acc, vmlal_high_s8(low, w, x))
+        }
+    }
+}
+
+impl Dot for Mlal {
+    const FAST: bool = false;
+
+    #[inline(always)]
+    fn dot32<const WIDE: bool>(acc: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+        if WIDE {
+            return Self::dot16(Self::dot16(acc, w[0], x[0]), w[1], x[1]);
+        }
+        // SAFETY: registers only. Four products in each int16 lane: 4 * 63 * 128 = 32256.
+        unsafe {
+            let mut sums = vmull_s8(vget_low_s8(w[0]), vget_low_s8(x[0]));
+            sums = vmlal_high_s8(sums, w[0], x[0]);
+            sums = vmlal_s8(sums, vget_low_s8(w[1]), vget_low_s8(x[1]));
+            vpadalq_s16(acc, vmlal_high_s8(sums, w[1], x[1]))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut i8, rows: [int8x16_t; 4]) {
+        for (i, row) in rows.into_iter().enumerate() {
+            // SAFETY: 64 writable bytes, by the caller.
+            unsafe { vst1q_s8(to.add(16 * i), row) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn panel<const WIDE: bool, const T: usize>(
+        panel: *const i8,
+        x: [*const i8; T],
+        chunks: usize,
+    ) -> [[int32x4_t; T]; 2] {
+        let mut sums = [[zero(); T]; 2];
+        for q in 0..2 {
+            for t in 0..T {
+                let mut acc = [zero(); 4];
+                let mut c = 0;
+                // SAFETY: chunk c of quad q lies at 128 * c + 64 * q, row r of it 16 * r further.
+                unsafe {
+                    while c + 2 <= chunks {
+                        let x = load32(x[t].add(16 * c));
+                        for r in 0..4 {
+                            let w = panel.add(128 * c + 64 * q + 16 * r);
+                            acc[r] = Self::dot32::<WIDE>(acc[r], [vld1q_s8(w), vld1q_s8(w.add(128))], x);
+                        }
+                        c += 2;
+                    }
+                    if c < chunks {
+                        let x = vld1q_s8(x[t].add(16 * c));
+                        for r in 0..4 {
+                            acc[r] = Self::dot16(acc[r], vld1q_s8(panel.add(128 * c + 64 * q + 16 * r)), x);
+                        }
+                    }
+                }
+                sums[q][t] = reduce4(acc);
+            }
+        }
+        sums
+    }
+}
+
+/// Armv8.2 `SDOT`.
+pub(super) struct Sdot;
+
+/// Lane `i` of `acc` plus the four products of bytes `4 * i..4 * i + 4`.
+#[inline(always)]
+pub(super) fn sdot(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: registers only; part of functions compiled for `dotprod`.
+    unsafe {
+        asm!("sdot {a:v}.4s, {w:v}.16b, {x:v}.16b", a = inout(vreg) acc, w = in(vreg) w, x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags))
+    };
+    acc
+}
+
+/// [`sdot`] with bytes `4 * LANE..4 * LANE + 4` of `x` for every lane.
+#[inline(always)]
+pub(super) fn sdot_lane<const LANE: u32>(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: registers only; part of functions compiled for `dotprod`.
+    unsafe {
+        asm!("sdot {a:v}.4s, {w:v}.16b, {x:v}.4b[{l}]", a = inout(vreg) acc, w = in(vreg) w, x = in(vreg) x,
+            l = const LANE, options(pure, nomem, nostack, preserves_flags))
+    };
+    acc
+}
+
+impl Dot for Sdot {
+    const FAST: bool = true;
+
+    #[inline(always)]
+    fn dot32<const WIDE: bool>(acc: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+        sdot(sdot(acc, w[0], x[0]), w[1], x[1])
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut i8, rows: [int8x16_t; 4]) {
+        // SAFETY: 64 writable bytes, by the caller. Vector `j` in memory is columns 4j..4j + 4 of the rows.
+        unsafe {
+            let [a, b, c, d] = rows.map(|r| vreinterpretq_s32_s8(r));
+            vst4q_s32(to.cast(), int32x4x4_t(a, b, c, d))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn panel<const WIDE: bool, const T: usize>(
+        panel: *const i8,
+        x: [*const i8; T],
+        chunks: usize,
+    ) -> [[int32x4_t; T]; 2] {
+        let mut acc = [[zero(); T]; 2];
+        for c in 0..chunks {
+            // SAFETY: chunk c of a token lies at 16 * c, of quad q at 128 * c + 64 * q.
+            unsafe {
+                let mut v = [vdupq_n_s8(0); T];
+                for t in 0..T {
+                    v[t] = vld1q_s8(x[t].add(16 * c));
+                }
+                for q in 0..2 {
+                    let w = panel.add(128 * c + 64 * q);
+                    let w = [vld1q_s8(w), vld1q_s8(w.add(16)), vld1q_s8(w.add(32)), vld1q_s8(w.add(48))];
+                    for t in 0..T {
+                        acc[q][t] = sdot_lane::<0>(acc[q][t], w[0], v[t]);
+                    }
+                    for t in 0..T {
+                        acc[q][t] = sdot_lane::<1>(acc[q][t], w[1], v[t]);
+                    }
+                    for t in 0..T {
+                        acc[q][t] = sdot_lane::<2>(acc[q][t], w[2], v[t]);
+                    }
+                    for t in 0..T {
+                        acc[q][t] = sdot_lane::<3>(acc[q][t], w[3], v[t]);
+                    }
+                }
+            }
+        }
+        acc
+    }
+}
+
+/// Armv8.6 `SMMLA` for panels; one token alone goes by `SDOT`.
+pub(super) struct Smmla;
+
+/// `acc` (2 x 2) plus rows of `w` (2 x 8) times rows of `x` (2 x 8).
+#[inline(always)]
+fn smmla(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: registers only; part of functions compiled for `i8mm`.
+    unsafe {
+        asm!("smmla {a:v}.4s, {w:v}.16b, {x:v}.16b", a = inout(vreg) acc, w = in(vreg) w, x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags))
+    };
+    acc
+}
+
+impl Dot for Smmla {
+    const FAST: bool = true;
+
+    #[inline(always)]
+    fn dot32<const WIDE: bool>(acc: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+        Sdot::dot32::<WIDE>(acc, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut i8, rows: [int8x16_t; 4]) {
+        // SAFETY: 64 writable bytes, by the caller. Vector `2p + h` in memory is columns 8h..8h + 8 of rows
+        // 2p and 2p + 1.
+        unsafe {
+            let [a, b, c, d] = rows.map(|r| vreinterpretq_s64_s8(r));
+            vst2q_s64(to.cast(), int64x2x2_t(a, b));
+            vst2q_s64(to.add(32).cast(), int64x2x2_t(c, d));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn panel<const WIDE: bool, const T: usize>(
+        panel: *const i8,
+        x: [*const i8; T],
+        chunks: usize,
+    ) -> [[int32x4_t; T]; 2] {
+        const { assert!(T.is_multiple_of(2)) };
+        // [row pair][token of the first of a pair]; the other half of the array stays unused.
+        let mut acc = [[zero(); T]; 4];
+        for c in 0..chunks {
+            // SAFETY: chunk c of a token lies at 16 * c, of row pair p at 128 * c + 32 * p.
+            unsafe {
+                let mut v = [vdupq_n_s64(0); T];
+                for t in (0..T).step_by(2) {
+                    let a = vreinterpretq_s64_s8(vld1q_s8(x[t].add(16 * c)));
+                    let b = vreinterpretq_s64_s8(vld1q_s8(x[t + 1].add(16 * c)));
+                    (v[t], v[t + 1]) = (vzip1q_s64(a, b), vzip2q_s64(a, b));
+                }
+                for h in 0..2 {
+                    for p in 0..4 {
+                        let w = vld1q_s8(panel.add(128 * c + 32 * p + 16 * h));
+                        for t in (0..T).step_by(2) {
+                            acc[p][t] = smmla(acc[p][t], w, vreinterpretq_s8_s64(v[t + h]));
+                        }
+                    }
+                }
+            }
+        }
+        let mut sums = [[zero(); T]; 2];
+        for q in 0..2 {
+            for t in (0..T).step_by(2) {
+                // SAFETY: registers only.
+                unsafe {
+                    sums[q][t] = vuzp1q_s32(acc[2 * q][t], acc[2 * q + 1][t]);
+                    sums[q][t + 1] = vuzp2q_s32(acc[2 * q][t], acc[2 * q + 1][t]);
+                }
+            }
+        }
+        sums
+    }
+}

@@ -1,0 +1,265 @@
+//! Several tokens: a panel of eight rows is unpacked once, to int8 in the order of the level's dot product, and
+//! multiplied with tile after tile of tokens.
+//!
+//! Columns are taken `COLUMNS` at a time so that the panel stays in the first-level cache; between two such
+//! blocks the sums rest in `out` itself, as f32 (or as the bits of int32, for whole-row types), which loses
+//! nothing.
+
+use core::arch::aarch64::*;
+use core::mem::MaybeUninit;
+
+use super::dot::Dot;
+use super::weight::{Style, Weight, finish_row, fold, halves};
+use crate::mem::TileMut;
+use crate::quant::{Acts, RowSpan};
+
+/// Columns of a panel: a multiple of every block.
+const COLUMNS: usize = 512;
+
+/// Eight rows by up to `COLUMNS` columns.
+#[repr(C, align(64))]
+pub(super) struct Panel {
+    /// Chunks of 16 columns, two quads of rows each, 64 bytes in the order of [`Dot::store`].
+    codes: [i8; 8 * COLUMNS],
+    /// Per unit, eight scales.
+    d: [f32; 8 * COLUMNS / 32],
+    /// Per unit, eight minima.
+    m: [f32; 8 * COLUMNS / 32],
+}
+
+/// A tile's tokens and where their results go.
+#[derive(Clone, Copy)]
+pub(super) struct Job<const T: usize> {
+    /// int8 values of each token, at the panel's first column.
+    x: [*const i8; T],
+    /// Scales of each token, at the panel's first unit; for whole-row types the row's.
+    d: [*const f32; T],
+    /// Group sums of each token, likewise.
+    bsums: [*const i16; T],
+    /// Sum of each token's values.
+    sums: [i32; T],
+    /// First result of each token.
+    out: [*mut f32; T],
+    /// Rows of the panel that exist, 1 to 8.
+    rows: usize,
+    /// Tokens that exist, 1 to `T`; the others repeat the last.
+    tokens: usize,
+    /// Columns of the panel in use.
+    columns: usize,
+    /// The panel holds the first columns: nothing is in `out` yet.
+    first: bool,
+    /// The panel holds the last columns: `Some` tensor scale.
+    last: Option<f32>,
+}
+
+/// [`tile`] compiled for a level.
+pub(super) type TileFn<const T: usize> = unsafe fn(&Panel, &Job<T>);
+
+/// All rows of `w` times all tokens, by the level's tiles.
+///
+/// # Safety
+/// Shapes agree as [`crate::kernels::RowsFn`] says, for the type `W`.
+#[inline(always)]
+pub(super) unsafe fn gemm<W: Weight, D: Dot>(
+    w: &RowSpan<'_>,
+    acts: &Acts<'_>,
+    out: &mut TileMut<'_, f32>,
+    tiles: (TileFn<4>, TileFn<2>),
+) {
+    let mut panel = MaybeUninit::<Panel>::uninit();
+    for row in (0..w.rows).step_by(8) {
+        for column in (0..w.cols).step_by(COLUMNS) {
+            let columns = COLUMNS.min(w.cols - column);
+            // SAFETY: rows and columns exist; `pack` writes all of the panel that `columns` columns need.
+            let panel = unsafe {
+                pack::<W, D>(w, row, column, columns, panel.as_mut_ptr());
+                &*panel.as_ptr()
+            };
+            let mut t = 0;
+            while t < acts.n {
+                // SAFETY: the level runs here, and the job is inside `acts` and `out`.
+                unsafe {
+                    if acts.n - t > 2 {
+                        tiles.0(panel, &job::<W, 4>(w, acts, out, row, column, t));
+                        t += 4;
+                    } else {
+                        tiles.1(panel, &job::<W, 2>(w, acts, out, row, column, t));
+                        t += 2;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn job<W: Weight, const T: usize>(
+    w: &RowSpan<'_>,
+    acts: &Acts<'_>,
+    out: &mut TileMut<'_, f32>,
+    row: usize,
+    column: usize,
+    t: usize,
+) -> Job<T> {
+    let tokens = T.min(acts.n - t);
+    let columns = COLUMNS.min(w.cols - column);
+    let token: [_; T] = core::array::from_fn(|i| acts.row(t + i.min(tokens - 1)));
+    let unit = column / W::Style::UNIT;
+    let sums = if W::Style::UNIT == 32 { unit } else { column / 16 };
+    Job {
+        x: token.map(|a| a.q[column..].as_ptr()),
+        d: token.map(|a| if W::Style::ROW { a.d.as_ptr() } else { a.d[unit..].as_ptr() }),
+        bsums: token.map(|a| if W::Style::ROW { a.bsums.as_ptr() } else { a.bsums[sums..].as_ptr() }),
+        sums: token.map(|a| a.sum),
+        out: core::array::from_fn(|i| out.row_mut(t + i.min(tokens - 1))[row..].as_mut_ptr()),
+        rows: 8.min(w.rows - row),
+        tokens,
+        columns,
+        first: column == 0,
+        last: (column + columns == w.cols).then_some(w.scale),
+    }
+}
+
+/// Unpacks `columns` columns of up to eight rows; rows that do not exist repeat the last one.
+///
+/// # Safety
+/// Row `row` and the columns must exist, `column` must be a multiple of the block.
+#[inline(always)]
+unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, columns: usize, panel: *mut Panel) {
+    let unit = W::Style::UNIT;
+    // SAFETY: registers only.
+    let bias = unsafe { vdupq_n_s8(W::BIAS) };
+    for q in 0..2 {
+        let at = column / W::BLOCK * W::BYTES;
+        let mut p: [*const u8; 4] =
+            core::array::from_fn(|r| w.data[(row + 4 * q + r).min(w.rows - 1) * w.row_bytes + at..].as_ptr());
+        for block in 0..columns / W::BLOCK {
+            // SAFETY: the blocks exist; the panel has room for `COLUMNS` columns of codes and units.
+            unsafe {
+                let codes = (&raw mut (*panel).codes).cast::<i8>().add(8 * block * W::BLOCK + 64 * q);
+                for g in 0..W::BLOCK / 32 {
+                    let rows = p.map(|p| W::codes(p, g).map(|c| vsubq_s8(c, bias)));
+                    D::store(codes.add(256 * g), rows.map(|r| r[0]));
+                    D::store(codes.add(256 * g + 128), rows.map(|r| r[1]));
+                }
+                if !W::Style::ROW {
+                    let d = halves(p, W::SCALE_AT);
+                    let m = if W::Style::MIN { halves(p, W::MIN_AT) } else { d };
+                    for u in 0..W::BLOCK / unit {
+                        let at = 8 * (block * (W::BLOCK / unit) + u) + 4 * q;
+                        vst1q_f32((&raw mut (*panel).d).cast::<f32>().add(at), d);
+                        if W::Style::MIN {
+                            vst1q_f32((&raw mut (*panel).m).cast::<f32>().add(at), m);
+                        }
+                    }
+                }
+                p = p.map(|p| p.add(W::BYTES));
+            }
+        }
+    }
+}
+
+/// Eight rows times `T` tokens over the panel's columns.
+///
+/// # Safety
+/// The panel is packed for `S` and `D`, the job's pointers are good for its columns, rows and tokens.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Style, D: Dot, const T: usize>(panel: &Panel, job: &Job<T>) {
+    // SAFETY: the caller's.
+    unsafe { if S::ROW { tile_row::<S, D, T>(panel, job) } else { tile_units::<S, D, T>(panel, job) } }
+}
+
+#[inline(always)]
+unsafe fn sums<S: Style, D: Dot, const T: usize>(
+    panel: *const i8,
+    x: [*const i8; T],
+    chunks: usize,
+) -> [[int32x4_t; T]; 2] {
+    // SAFETY: the caller's.
+    unsafe { if S::WIDE { D::panel::<true, T>(panel, x, chunks) } else { D::panel::<false, T>(panel, x, chunks) } }
+}
+
+#[inline(always)]
+unsafe fn tile_row<S: Style, D: Dot, const T: usize>(panel: &Panel, job: &Job<T>) {
+    // SAFETY: the panel and the tokens have `columns` columns.
+    unsafe {
+        let sums = sums::<S, D, T>(panel.codes.as_ptr(), job.x, job.columns / 16);
+        for t in 0..job.tokens {
+            for q in 0..2 {
+                let before = if job.first { vdupq_n_f32(0.0) } else { load(job, t, q) };
+                let isum = vaddq_s32(vreinterpretq_s32_f32(before), sums[q][t]);
+                let value = match job.last {
+                    Some(scale) => vmulq_n_f32(finish_row(isum, job.sums[t], *job.d[t]), scale),
+                    None => vreinterpretq_f32_s32(isum),
+                };
+                store(job, t, q, value);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile_units<S: Style, D: Dot, const T: usize>(panel: &Panel, job: &Job<T>) {
+    // SAFETY: the panel and the tokens have `columns` columns, so `columns / UNIT` units.
+    unsafe {
+        let mut acc = [[vdupq_n_f32(0.0); T]; 2];
+        if !job.first {
+            for t in 0..T {
+                acc[0][t] = load(job, t, 0);
+                acc[1][t] = load(job, t, 1);
+            }
+        }
+        for u in 0..job.columns / S::UNIT {
+            let mut x = job.x;
+            for x in &mut x {
+                *x = x.add(u * S::UNIT);
+            }
+            let isum = sums::<S, D, T>(panel.codes.as_ptr().add(8 * u * S::UNIT), x, S::UNIT / 16);
+            for q in 0..2 {
+                let d = vld1q_f32(panel.d.as_ptr().add(8 * u + 4 * q));
+                let m = if S::MIN { vld1q_f32(panel.m.as_ptr().add(8 * u + 4 * q)) } else { d };
+                for t in 0..T {
+                    let bsum = if S::MIN { f32::from(*job.bsums[t].add(u)) } else { 0.0 };
+                    acc[q][t] = fold::<S>(acc[q][t], isum[q][t], d, m, *job.d[t].add(u), bsum);
+                }
+            }
+        }
+        let scale = job.last.unwrap_or(1.0);
+        for t in 0..job.tokens {
+            store(job, t, 0, vmulq_n_f32(acc[0][t], scale));
+            store(job, t, 1, vmulq_n_f32(acc[1][t], scale));
+        }
+    }
+}
+
+/// What `out` holds of token `t`, rows `4 * q..4 * q + 4`; 0 for rows that do not exist.
+#[inline(always)]
+unsafe fn load<const T: usize>(job: &Job<T>, t: usize, q: usize) -> float32x4_t {
+    // SAFETY: `out` has `rows` values.
+    unsafe {
+        if job.rows >= 4 * q + 4 {
+            return vld1q_f32(job.out[t].add(4 * q));
+        }
+        let mut values = [0f32; 4];
+        for r in 4 * q..job.rows {
+            values[r - 4 * q] = *job.out[t].add(r);
+        }
+        vld1q_f32(values.as_ptr())
+    }
+}
+
+/// The inverse of [`load`].
+#[inline(always)]
+unsafe fn store<const T: usize>(job: &Job<T>, t: usize, q: usize, value: float32x4_t) {
+    // SAFETY: `out` has `rows` values.
+    unsafe {
+        if job.rows >= 4 * q + 4 {
+            return vst1q_f32(job.out[t].add(4 * q), value);
+        }
+        let mut values = [0f32; 4];
+        vst1q_f32(values.as_mut_ptr(), value);
+        for r in 4 * q..job.rows {
+            *job.out[t].add(r) = values[r - 4 * q];
+        }
+    }
+}

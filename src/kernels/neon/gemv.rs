@@ -1,0 +1,81 @@
+//! One token: four rows at a time share the activation, and their sums become the four lanes of one vector, so
+//! that the float operations of four rows cost one instruction each, in each row's canonical order.
+
+use core::arch::aarch64::*;
+
+use super::dot::{Dot, reduce4, zero};
+use super::weight::{Style, Weight, finish_row, fold, halves};
+use crate::quant::{ActRow, RowSpan};
+
+/// All rows of `w` times one token.
+///
+/// # Safety
+/// Shapes agree as [`crate::kernels::RowsFn`] says, for the type `W`; `out` holds `w.rows` values.
+#[inline(always)]
+pub(super) unsafe fn gemv<W: Weight, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    for (i, out) in out.chunks_mut(4).enumerate() {
+        // A last group of fewer rows repeats its last row.
+        let p = core::array::from_fn(|r| w.data[(4 * i + r.min(out.len() - 1)) * w.row_bytes..].as_ptr());
+        // SAFETY: each pointer has a whole row of `w.cols` weights behind it.
+        let sums =
+            unsafe { if W::Style::ROW { whole_rows::<W, D>(p, w.cols, act) } else { blocks::<W, D>(p, w.cols, act) } };
+        let mut values = [0f32; 4];
+        // SAFETY: four values.
+        unsafe { vst1q_f32(values.as_mut_ptr(), vmulq_n_f32(sums, w.scale)) };
+        let rows = out.len();
+        out.copy_from_slice(&values[..rows]);
+    }
+}
+
+#[inline(always)]
+unsafe fn whole_rows<W: Weight, D: Dot>(p: [*const u8; 4], k: usize, act: ActRow<'_>) -> float32x4_t {
+    // SAFETY: the rows have k weights, the token k values.
+    let acc = unsafe { W::dot4::<D>(p, 0, k / 32, act.q.as_ptr(), zero()) };
+    finish_row(reduce4(acc), act.sum, act.d[0])
+}
+
+#[inline(always)]
+unsafe fn blocks<W: Weight, D: Dot>(mut p: [*const u8; 4], k: usize, act: ActRow<'_>) -> float32x4_t {
+    let unit = W::Style::UNIT;
+    let (mut x, mut da, mut bsums) = (act.q.as_ptr(), act.d.as_ptr(), act.bsums.as_ptr());
+    // SAFETY: registers only.
+    let mut acc = unsafe { vdupq_n_f32(0.0) };
+    for _ in 0..k / W::BLOCK {
+        // SAFETY: k / BLOCK blocks lie behind each pointer; the token has as many units as the row, each with
+        // `unit` values, one scale and one (unit 32) or 16 (unit 256) sums.
+        unsafe {
+            let d = halves(p, W::SCALE_AT);
+            let m = if W::Style::MIN { halves(p, W::MIN_AT) } else { d };
+            for u in 0..W::BLOCK / unit {
+                let init = bias::<W>(bsums);
+                let isum = reduce4(W::dot4::<D>(p, u * unit / 32, unit / 32, x, init));
+                let bsum = if W::Style::MIN { f32::from(*bsums) } else { 0.0 };
+                acc = fold::<W::Style>(acc, isum, d, m, *da, bsum);
+                (x, da, bsums) = (x.add(unit), da.add(1), bsums.add(if unit == 32 { 1 } else { 16 }));
+            }
+            for p in &mut p {
+                *p = p.add(W::BYTES);
+            }
+        }
+    }
+    acc
+}
+
+/// `-BIAS` times the sum of a unit's activations, spread over four lanes: what biased codes count too much.
+///
+/// # Safety
+/// One (unit 32) or 16 (unit 256) values must be readable at `bsums`.
+#[inline(always)]
+unsafe fn bias<W: Weight>(bsums: *const i16) -> int32x4_t {
+    // SAFETY: the caller's.
+    unsafe {
+        match W::BIAS {
+            0 => zero(),
+            b if W::Style::UNIT == 32 => vsetq_lane_s32::<0>(-i32::from(b) * i32::from(*bsums), zero()),
+            b => {
+                let pairs = vpaddlq_s16(vld1q_s16(bsums));
+                vmulq_n_s32(vpadalq_s16(pairs, vld1q_s16(bsums.add(8))), -i32::from(b))
+            }
+        }
+    }
+}
