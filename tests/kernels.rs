@@ -3,7 +3,7 @@
 //! Levels that this CPU lacks are listed. `REQUIRE_KERNELS=name[,name]` makes a missing one a failure.
 
 use trill::cpu::CpuFeatures;
-use trill::kernels::{Activation, Attend, CANDIDATES, Kernels, select};
+use trill::kernels::{Activation, CANDIDATES, Kernels, KvRows, select};
 use trill::kv_cache::KvType;
 use trill::mem::TileMut;
 use trill::quant::{ActKind, Acts, Matrix, QuantType};
@@ -74,43 +74,48 @@ impl Random {
 
 #[derive(Clone, Copy, Debug)]
 enum Data {
-    /// Any bytes as codes, small scales; activations uniform.
+    /// Any bytes as codes; activations uniform.
     Random,
-    /// Codes all ones, all zeros or few values; activations of equal magnitude, so that sums are largest.
+    /// Rows of one byte; activations of equal magnitude, some all of one sign, so that sums are largest.
     Extreme,
     /// Everything zero.
     Zero,
 }
 
-/// Tensor bytes. Scales must be finite numbers for bit equality (a NaN has many forms): a byte string is drawn
-/// and halves that are not finite are made so, wherever the type keeps them, by clearing an exponent bit in
-/// every byte that could be a half's upper one and lies in the scale's place.
+/// Bytes of a row of one block that hold the exponents of scales: those whose value can make one infinite.
+fn exponents(ty: QuantType) -> Vec<usize> {
+    let len = ty.row_bytes(ty.info().block).expect("one block");
+    let makes_infinite = |&i: &usize| {
+        let mut row = vec![0u8; len];
+        (row[i - 1], row[i]) = (0x80, 0x7f);
+        (ty.info().check)(&row).not_finite > 0
+    };
+    (1..len).filter(makes_infinite).collect()
+}
+
+/// Tensor bytes with finite scales (a NaN has many forms, so it cannot be compared bit for bit).
 fn weights(ty: QuantType, rows: usize, cols: usize, data: Data, rnd: &mut Random) -> Vec<u8> {
     let t = ty.info();
     let len = ty.tensor_bytes(rows, cols).expect("cols is a multiple of the block");
-    let mut bytes: Vec<u8> = match data {
-        Data::Random => (0..len).map(|_| rnd.next() as u8).collect(),
-        Data::Extreme => {
-            let fill = [0x00, 0xff, 0xaa, 0x55, 0x80, 0x7f];
-            let row = ty.row_bytes(cols).expect("whole blocks");
-            let mut bytes: Vec<u8> = (0..len).map(|i| fill[i / row.max(1) % fill.len()]).collect();
-            for b in bytes.iter_mut().skip(len / 2) {
-                if rnd.next().is_multiple_of(3) {
-                    *b = 0xff;
-                }
-            }
-            bytes
-        }
-        Data::Zero => vec![0; len],
-    };
+    let row_bytes = ty.row_bytes(cols).expect("cols is a multiple of the block");
+    let fill = [0xff, 0x00, 0xaa, 0x55, 0x80, 0x7f];
+    let mut bytes: Vec<u8> = (0..len)
+        .map(|i| match data {
+            Data::Random => rnd.next() as u8,
+            Data::Extreme => fill[i / row_bytes % fill.len()],
+            Data::Zero => 0,
+        })
+        .collect();
     let body = len - t.tail;
-    for block in bytes[..body].chunks_mut(t.bytes) {
-        // Every 16-bit word that is an infinity or NaN as binary16 or bfloat16, at any byte, loses a bit: the
-        // codes stay as good as random and no scale can be anything but finite.
-        for i in 1..block.len() {
-            if block[i] & 0x7c == 0x7c {
-                block[i] &= !0x04;
-            }
+    let exponents = exponents(ty);
+    for row in bytes[..body].chunks_mut(row_bytes) {
+        let (blocks, tail) = row.split_at_mut(row_bytes - t.row_tail);
+        for &i in &exponents {
+            let places = match i.checked_sub(t.bytes) {
+                None => blocks.iter_mut().skip(i).step_by(t.bytes),
+                Some(i) => tail.iter_mut().skip(i).step_by(t.row_tail),
+            };
+            places.for_each(|b| *b = *b & 0x83 | 0x30);
         }
     }
     if t.tail >= 4 {
@@ -149,12 +154,13 @@ impl Activation8 {
             a.x = x;
             return a;
         }
-        (a.q, a.d, a.bsums) = (vec![0; n * k], vec![0.0; n * scales], vec![0; n * groups]);
+        let codes = kind.codes(k);
+        (a.q, a.d, a.bsums) = (vec![0; n * codes], vec![0.0; n * scales], vec![0; n * groups]);
         for t in 0..n {
             a.sums.push(scalar().quantize(
                 kind,
                 &x[t * k..][..k],
-                &mut a.q[t * k..][..k],
+                &mut a.q[t * codes..][..codes],
                 &mut a.d[t * scales..][..scales],
                 &mut a.bsums[t * groups..][..groups],
             ));
@@ -266,7 +272,7 @@ fn quantized_activations() {
                 let mut x: Vec<f32> = rnd.floats(k).into_iter().map(|v| v * scale).collect();
                 x[k / 2] = -scale;
                 let run = |level: &Kernels| {
-                    let (mut q, mut d) = (vec![0i8; k], vec![0f32; kind.scales(k)]);
+                    let (mut q, mut d) = (vec![0i8; kind.codes(k)], vec![0f32; kind.scales(k)]);
                     let mut s = vec![0i16; kind.bsums(k)];
                     let sum = level.quantize(kind, &x, &mut q, &mut d, &mut s);
                     (q, bits(&d), s, sum)
@@ -317,20 +323,41 @@ fn attention() {
     let mut rnd = Random(6);
     for kv in KvType::ALL {
         for head_dim in [32usize, 64, 80, 96, 128, 256] {
+            // The last 24 positions, if there are more, are read from a ring of 32 in f16.
             for (group, start, end) in [(1usize, 0usize, 1usize), (3, 0, 17), (4, 5, 40), (8, 0, 131)] {
-                let row_bytes = kv.row_bytes(head_dim);
+                let (row_bytes, recent_bytes) = (kv.row_bytes(head_dim), KvType::F16.row_bytes(head_dim));
                 let q = rnd.floats(group * head_dim);
                 let values: Vec<f32> = rnd.floats(2 * end * head_dim);
                 let run = |level: &Kernels| {
-                    let mut cache = vec![0u8; 2 * end * row_bytes];
-                    for (row, v) in cache.chunks_mut(row_bytes).zip(values.chunks(head_dim)) {
-                        level.kv_store(kv, v, row);
+                    let mut all = vec![];
+                    let mut parts = vec![];
+                    for half in values.chunks(end * head_dim) {
+                        let (mut packed, mut recent) = (vec![0u8; end * row_bytes], vec![0u8; 32 * recent_bytes]);
+                        for (t, v) in half.chunks(head_dim).enumerate() {
+                            let mut v = v.to_vec();
+                            if kv.rotates() {
+                                level.hadamard(&mut v);
+                            }
+                            level.kv_store(kv, &v, &mut packed[t * row_bytes..][..row_bytes]);
+                            level.kv_store(KvType::F16, &v, &mut recent[t % 32 * recent_bytes..][..recent_bytes]);
+                        }
+                        parts.push((packed, recent));
                     }
-                    let (k, v) = cache.split_at(end * row_bytes);
-                    let a = Attend { q: &q, head_dim, k, v, row_bytes, range: start..end, scale: 0.125 };
+                    let rows = |part: usize| {
+                        let (packed, recent) = &parts[part];
+                        let recent_from = end.saturating_sub(24);
+                        KvRows { packed, row_bytes, recent, ring: 32, recent_from, range: start..end }
+                    };
                     let (mut scores, mut out) = (vec![0.0; group * (end - start)], vec![0.0; group * head_dim]);
-                    level.attend(kv, &a, &mut scores, &mut out);
-                    (cache.clone(), bits(&out))
+                    level.scores(kv, &q, head_dim, &rows(0), 0.125, &mut scores);
+                    all.extend(bits(&scores));
+                    for s in scores.chunks_mut(end - start) {
+                        all.push(level.softmax(s).to_bits());
+                    }
+                    all.extend(bits(&scores));
+                    level.mix(kv, &scores, head_dim, &rows(1), &mut out);
+                    all.extend(bits(&out));
+                    (parts, all)
                 };
                 let want = run(&scalar());
                 for level in levels() {

@@ -179,7 +179,7 @@ ternary256!(STQ1_0, 42, 2, |s, at, put| {
     let [_, a, b, c] = s.load4(at.at(26));
     let joined = |low, high| s.or(s.shr(low, 16), s.shl(high, 16));
     let signs = [joined(a, b), joined(b, c)];
-    for part in 0..2 {
+    for (part, signs) in signs.into_iter().enumerate() {
         for (i, slots) in s.load4(at.at(16 * part)).into_iter().enumerate() {
             // Eight groups in a dword, four at a time: nibbles to bytes.
             for half in 0..2 {
@@ -187,7 +187,7 @@ ternary256!(STQ1_0, 42, 2, |s, at, put| {
                 let v = if half == 0 { s.and(slots, s.splat(0xffff)) } else { s.shr(slots, 16) };
                 let v = s.and(s.or(v, s.shl(v, 8)), s.splat(0x00ff_00ff));
                 let v = s.and(s.or(v, s.shl(v, 4)), s.splat(0x0f0f_0f0f));
-                let v = s.or(v, s.bits(signs[part], group % 32 / 4, 4));
+                let v = s.or(v, s.bits(signs, group % 32 / 4, 4));
                 for (p, table) in STQ1_0_CODES.iter().enumerate() {
                     put((group / 16 * 64 + group % 16 + 16 * p) / 4, s.lookup(v, table));
                 }
