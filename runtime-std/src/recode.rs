@@ -88,8 +88,8 @@ impl Recoder {
             step(piece.rows * rows.cols)
         })?;
         if tail != 0 {
-            let mut bytes = scale.to_le_bytes().to_vec();
-            bytes.resize(tail, 0);
+            let mut bytes = vec![0; tail];
+            self.ty.write_tail(scale, &mut bytes);
             out.write_all(&bytes).map_err(|e| Failure::new(Code::Io, crate::exit::reason(&e)))?;
         }
         Ok(drift)
