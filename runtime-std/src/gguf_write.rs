@@ -114,7 +114,8 @@ impl Writer {
         let mut counted = Counted { out: &mut self.file, bytes: 0 };
         let produced = produce(&mut counted);
         let bytes = counted.bytes;
-        produced?;
+        // Whatever failed while writing failed on this file.
+        produced.map_err(|f| if f.code == Code::Io { f.about(&self.target) } else { f })?;
         assert_eq!(bytes, expected, "the size that the tensor's record says");
         self.written += bytes;
         self.pad()

@@ -118,9 +118,9 @@ impl Recoder {
         let mut next = 0;
         while next < rows.rows {
             let mut busy = 0;
-            for piece in pieces.iter_mut().take_while(|_| next < rows.rows) {
-                (piece.first, piece.rows) = (next, at_once.min(rows.rows - next));
-                next += piece.rows;
+            for (piece, first) in pieces.iter_mut().zip((next..rows.rows).step_by(at_once)) {
+                (piece.first, piece.rows) = (first, at_once.min(rows.rows - first));
+                next = first + piece.rows;
                 busy += 1;
             }
             let do_one = |piece: &mut Piece| {

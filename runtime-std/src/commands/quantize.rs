@@ -39,7 +39,8 @@ struct Plan<'a> {
     tensor: &'a TensorInfo<'a>,
     /// `None`: copied.
     to: Option<QuantType>,
-    record: Record<'a>,
+    type_id: u32,
+    bytes: u64,
 }
 
 /// What became of one tensor.
@@ -65,7 +66,7 @@ fn run(options: &Options) -> Outcome {
     let model = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|e| Failure::from(e).about(input))?;
     let plans = plan(&model, &wish).map_err(|f| f.about(input))?;
     signal::catch_interrupts();
-    let (done, bytes) = write(options, &model, &wish, &plans, output, input)?;
+    let (done, bytes) = write(options, &model, &wish, &plans, input, output)?;
     report(options, output, file.bytes.len() as u64, bytes, &done, clock.seconds())
 }
 
@@ -102,8 +103,7 @@ fn plan<'a>(model: &Gguf<'a>, wish: &Wish) -> Outcome<Vec<Plan<'a>>> {
         let bytes = bytes.ok_or_else(|| Failure::new(Code::Data, format!("{} would be too large", tensor.name)))?;
         // A copied tensor of type 42 gets the number that says which of its meanings it has.
         let type_id = ty.info().ggml_id.unwrap_or(tensor.type_id);
-        let dims = &tensor.dims[..tensor.n_dims as usize];
-        plans.push(Plan { tensor, to, record: Record { name: tensor.name, dims, type_id, bytes: bytes as u64 } });
+        plans.push(Plan { tensor, to, type_id, bytes: bytes as u64 });
     }
     Ok(plans)
 }
@@ -126,32 +126,39 @@ fn write<'a>(
     options: &Options,
     model: &Gguf<'a>,
     wish: &Wish,
-    plans: &'a [Plan<'a>],
-    output: &Path,
+    plans: &[Plan<'a>],
     input: &Path,
+    output: &Path,
 ) -> Outcome<(Vec<Done<'a>>, u64)> {
-    let records: Vec<&Record<'_>> = plans.iter().map(|p| &p.record).collect();
+    let record = |p: &Plan<'a>| Record {
+        name: p.tensor.name,
+        dims: &p.tensor.dims[..p.tensor.n_dims as usize],
+        type_id: p.type_id,
+        bytes: p.bytes,
+    };
+    let records: Vec<_> = plans.iter().map(record).collect();
     let mut writer = Writer::create(output, &metadata(model, wish), &records, model.alignment().into())?;
-    let threads = options.threads.unwrap_or_else(|| affinity::Cores::find().big.len());
+    let threads = options.threads.unwrap_or_else(|| affinity::Cores::find().threads());
     let total = plans.iter().map(|p| p.tensor.elements()).sum();
     let mut progress = Progress::new("quantizing", "weights", total, options.verbosity);
-    let mut done = Vec::with_capacity(plans.len());
-    let mut weights = 0;
+    let (mut done, mut weights) = (Vec::with_capacity(plans.len()), 0);
     for plan in plans {
-        let before = weights;
         let mut drift = None;
         writer.tensor(|out| {
-            drift = one(plan, threads, options.force, out, &mut |more| {
-                weights += more;
-                progress.update(weights);
+            let mut so_far = weights;
+            let mut step = |more| {
+                so_far += more;
+                progress.update(so_far);
                 if signal::interrupted() { Err(Failure::new(Code::Interrupted, "interrupted")) } else { Ok(()) }
-            })
-            .map_err(|f| f.about_tensor(input, plan.tensor.name))?;
+            };
+            drift = one(plan, threads, options.force, out, &mut step).map_err(|f| match f.code {
+                Code::Data => Failure::new(f.code, format!("{}: {}", plan.tensor.name, f.message)).about(input),
+                _ => f,
+            })?;
             Ok(())
         })?;
-        weights = before + plan.tensor.elements();
-        let (from, to) = (plan.tensor.ty, plan.to.unwrap_or(plan.tensor.ty));
-        done.push(Done { name: plan.tensor.name, from, to, drift });
+        weights += plan.tensor.elements();
+        done.push(Done { name: plan.tensor.name, from: plan.tensor.ty, to: plan.to.unwrap_or(plan.tensor.ty), drift });
     }
     drop(progress);
     Ok((done, writer.finish()?))
@@ -183,7 +190,7 @@ fn one(
                 100.0 * drift.relative()
             ),
         )
-        .remedy("take a type such as Q4_K, or --force to do it all the same"));
+        .remedy("take a type such as Q4_K, or add --force to do it all the same"));
     }
     Ok(Some(drift))
 }
