@@ -20,6 +20,8 @@ macro_rules! float_kernels {
             $(#[target_feature(enable = $feature)])?
             pub(super) fn quantize_block256(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_block256(x, q, d, s) }
             $(#[target_feature(enable = $feature)])?
+            pub(super) fn quantize_sign(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_sign(x, q, d, s) }
+            $(#[target_feature(enable = $feature)])?
             pub(super) fn rmsnorm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) { float::rmsnorm(x, w, eps, out) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) { float::silu_mul(gate, up) }
@@ -67,6 +69,7 @@ macro_rules! float_kernels {
                 float_level::quantize_row,
                 float_level::quantize_block32,
                 float_level::quantize_block256,
+                float_level::quantize_sign,
             ],
             rmsnorm: float_level::rmsnorm,
             silu_mul: float_level::silu_mul,
@@ -148,6 +151,17 @@ pub(super) fn quantize_block256(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &
     total
 }
 
+#[inline(always)]
+pub(super) fn quantize_sign(x: &[f32], q: &mut [i8], _: &mut [f32], _: &mut [i16]) -> i32 {
+    let mut sum = 0;
+    for (x, q) in x.chunks(8).zip(q) {
+        let bits = x.iter().enumerate().fold(0u8, |bits, (i, v)| bits | u8::from(*v >= 0.0) << i);
+        *q = bits as i8;
+        sum += 2 * bits.count_ones() as i32 - x.len() as i32;
+    }
+    sum
+}
+
 /// The canonical float dot product.
 #[inline(always)]
 pub(super) fn dot16(a: &[f32], b: &[f32]) -> f32 {
@@ -162,7 +176,7 @@ pub(super) fn dot16(a: &[f32], b: &[f32]) -> f32 {
     for (j, (a, b)) in ra.iter().zip(rb).enumerate() {
         acc[j] += a * b;
     }
-    1.0 / tree16(&acc)
+    tree16(&acc)
 }
 
 #[inline(always)]

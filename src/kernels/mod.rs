@@ -50,7 +50,7 @@ impl core::error::Error for KernelError {}
 /// Weight rows times activations: `out` row `t`, column `r` = row `r` of `w` . token `t` of `acts`, times
 /// `w.scale`. `out.rows() == acts.n`, `out.cols() == w.rows`, `w.cols == acts.k`, `acts.kind` is the type's.
 pub type RowsFn = unsafe fn(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>);
-/// f32 row to an int8 form: see [`ActKind`]. Returns the sum of all `q`.
+/// f32 row to another form: see [`ActKind`]. Returns the sum of all int8 values or signs.
 pub type QuantizeFn = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32;
 /// `out = x / sqrt(mean(x^2) + eps) * w`.
 pub type RmsNormFn = unsafe fn(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]);
@@ -165,7 +165,9 @@ impl Kernels {
     /// # Panics
     /// If the lengths are not those of `kind`: a bug of the caller.
     pub fn quantize(&self, kind: ActKind, x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32 {
-        assert!(q.len() == x.len() && d.len() == kind.scales(x.len()) && bsums.len() == kind.bsums(x.len()));
+        assert!(
+            q.len() == kind.codes(x.len()) && d.len() == kind.scales(x.len()) && bsums.len() == kind.bsums(x.len())
+        );
         // SAFETY: the table was selected for this CPU; lengths were checked above.
         unsafe { self.float.quantize[kind as usize](x, q, d, bsums) }
     }
