@@ -4,8 +4,9 @@
 
 use crate::exit::{Code, Failure, Outcome, reason};
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use trill::gguf::{Array, Value};
 
@@ -88,11 +89,7 @@ impl Writer {
     /// `general.alignment` if `alignment` is not 32.
     pub(crate) fn create(target: &Path, metadata: &Metadata, records: &[Record<'_>], alignment: u64) -> Outcome<Self> {
         let temporary = temporary_name(target)?;
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-            .map_err(|e| Failure::new(Code::CannotCreate, reason(&e)).about(target))?;
+        let file = create_alone(&temporary).map_err(|e| Failure::new(Code::CannotCreate, reason(&e)).about(target))?;
         let mut writer = Writer {
             file: BufWriter::with_capacity(1 << 20, file),
             temporary,
@@ -193,8 +190,26 @@ fn temporary_name(target: &Path) -> Outcome<PathBuf> {
     let name = name.ok_or_else(|| Failure::new(Code::CannotCreate, "is not the name of a file").about(target))?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(".{}.part", std::process::id()));
+    temporary.push(".part");
     Ok(folder_of(target).join(temporary))
+}
+
+/// An empty file that nobody else writes. The name is always the same, so that what a killed run has left is
+/// used again rather than kept for ever; a lock tells such a file from one that is being written.
+fn create_alone(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(io::Error::other("is being written by another program")),
+            // File systems without locks: then one writer at a time is the user's business.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        // Its writer may have finished, and given it its name, between the opening and the locking.
+        if fs::metadata(path).is_ok_and(|m| file.metadata().is_ok_and(|f| (f.dev(), f.ino()) == (m.dev(), m.ino()))) {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
 }
 
 /// Counts what goes through.
@@ -212,5 +227,101 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trill::gguf::Gguf;
+    use trill::mem::Carver;
+
+    const STORIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/stories-bitnet-I2_S.gguf");
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("trill-write-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+
+        fn files(&self) -> usize {
+            fs::read_dir(&self.0).unwrap().count()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn record() -> Record<'static> {
+        Record { name: "a", dims: &[4], type_id: 0, bytes: 16 }
+    }
+
+    #[test]
+    fn a_copy_is_the_same_file() {
+        let bytes = fs::read(STORIES).unwrap();
+        let index = crate::host::memory::Arena::reserve(Gguf::index_bytes(&bytes).unwrap()).unwrap().leak();
+        let file = Gguf::parse(&bytes, &mut Carver::over(index).unwrap()).unwrap();
+        let mut metadata = Metadata::default();
+        file.entries().iter().for_each(|e| metadata.value(e.key, &e.value));
+        let records: Vec<_> = file
+            .tensors()
+            .iter()
+            .map(|t| Record {
+                name: t.name,
+                dims: &t.dims[..t.n_dims as usize],
+                type_id: t.type_id,
+                bytes: t.data.len() as u64,
+            })
+            .collect();
+        let folder = Folder::new("copy");
+        let target = folder.0.join("copy.gguf");
+        let mut writer = Writer::create(&target, &metadata, &records, file.alignment().into()).unwrap();
+        for t in file.tensors() {
+            assert!(!target.exists(), "the name is given last");
+            writer.tensor(|out| out.write_all(t.data).map_err(|e| Failure::stdout(&e))).unwrap();
+        }
+        assert_eq!(writer.finish().unwrap(), bytes.len() as u64);
+        assert!(fs::read(&target).unwrap() == bytes);
+        assert_eq!(folder.files(), 1);
+    }
+
+    #[test]
+    fn failures_leave_nothing() {
+        let folder = Folder::new("failures");
+        let target = folder.0.join("x.gguf");
+        fs::write(&target, "old").unwrap();
+        let mut writer = Writer::create(&target, &Metadata::default(), &[record()], 32).unwrap();
+        let failed = writer.tensor(|out| {
+            out.write_all(&[0; 8]).unwrap();
+            Err(Failure::new(Code::Data, "no"))
+        });
+        assert_eq!(failed, Err(Failure::new(Code::Data, "no")));
+        assert_eq!(folder.files(), 2);
+        drop(writer);
+        assert_eq!((folder.files(), fs::read(&target).unwrap()), (1, b"old".to_vec()));
+        for bad in [folder.0.join("none/x.gguf"), folder.0.clone(), PathBuf::from("/"), PathBuf::from("..")] {
+            let failed = Writer::create(&bad, &Metadata::default(), &[], 32).map(|_| ()).unwrap_err();
+            assert_eq!(failed.code, Code::CannotCreate, "{}", bad.display());
+        }
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let folder = Folder::new("lock");
+        let target = folder.0.join("x.gguf");
+        // What a killed run has left is no obstacle.
+        fs::write(temporary_name(&target).unwrap(), vec![1; 1000]).unwrap();
+        let writer = Writer::create(&target, &Metadata::default(), &[], 32).unwrap();
+        let second = Writer::create(&target, &Metadata::default(), &[], 32).map(|_| ()).unwrap_err();
+        assert_eq!(second.code, Code::CannotCreate);
+        assert!(second.message.contains("another program"), "{}", second.message);
+        assert_eq!(writer.finish().unwrap(), 32);
+        assert_eq!((folder.files(), fs::metadata(&target).unwrap().len()), (1, 32));
     }
 }

@@ -187,3 +187,72 @@ impl Fault {
         Failure::new(Code::Data, what)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weights that are the same in every run.
+    fn weight(row: usize, col: usize) -> f32 {
+        ((row * 7919 + col * 104_729) % 2001) as f32 / 1000.0 - 1.0
+    }
+
+    fn write(ty: QuantType, threads: usize, read: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Outcome<(Vec<u8>, Drift)> {
+        let (rows, cols) = (9, CHUNK / 2);
+        let mut out = vec![];
+        let mut done = 0;
+        let mut step = |n| {
+            done += n;
+            Ok(())
+        };
+        let drift = Recoder { ty, threads }.write(&Rows { rows, cols, read }, &mut out, &mut step)?;
+        assert_eq!(done, rows * cols);
+        assert_eq!(out.len(), ty.tensor_bytes(rows, cols).unwrap());
+        Ok((out, drift))
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        let read = |row: usize, out: &mut [f32]| out.iter_mut().enumerate().for_each(|(c, v)| *v = weight(row, c));
+        for ty in [QuantType::Q4_0, QuantType::I2_S] {
+            let (one, drift) = write(ty, 1, &read).unwrap();
+            for threads in [2, 3, 64] {
+                let (more, same) = write(ty, threads, &read).unwrap();
+                assert!(one == more && drift.relative() == same.relative(), "{ty:?} {threads}");
+            }
+            assert!(drift.relative() > 0.05 && drift.relative() < 1.0);
+        }
+    }
+
+    #[test]
+    fn a_tensor_scale_is_found_and_written() {
+        let ternary = |row: usize, out: &mut [f32]| {
+            out.iter_mut().enumerate().for_each(|(c, v)| *v = 0.75 * ((row + c) % 3) as f32 - 0.75);
+        };
+        let (bytes, drift) = write(QuantType::I2_S, 2, &ternary).unwrap();
+        assert_eq!(drift.relative(), 0.0);
+        assert_eq!(bytes[bytes.len() - 32..][..4], 0.75f32.to_le_bytes());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused() {
+        for (bad, says) in [(f32::NAN, "row 5"), (f32::NEG_INFINITY, "row 5"), (1e30, "too large")] {
+            let read = |row: usize, out: &mut [f32]| {
+                out.fill(0.5);
+                out[100] = if row == 5 { bad } else { 0.5 };
+            };
+            let failure = write(QuantType::Q4_0, 2, &read).map(|_| ()).unwrap_err();
+            assert!(failure.code == Code::Data && failure.message.contains(says), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_step_can_stop_the_work() {
+        let read = |_: usize, out: &mut [f32]| out.fill(1.0);
+        let stop = Failure::new(Code::Interrupted, "enough");
+        let mut step = |_| Err(stop.clone());
+        let rows = Rows { rows: 4, cols: 256, read: &read };
+        let stopped = Recoder { ty: QuantType::F16, threads: 1 }.write(&rows, &mut std::io::sink(), &mut step);
+        assert_eq!(stopped.map(|_| ()), Err(stop));
+    }
+}
