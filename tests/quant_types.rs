@@ -3,7 +3,7 @@
 use trill::cpu::CpuFeatures;
 use trill::kernels::select;
 use trill::limits::FFN_MAX;
-use trill::quant::{ActKind, ActRow, BlockHealth, QuantType};
+use trill::quant::{ActKind, ActRow, BlockHealth, Matrix, QuantType};
 
 fn draw(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
@@ -29,7 +29,7 @@ fn normal(seed: u64, n: usize) -> Vec<f32> {
 fn halves(ty: QuantType) -> Vec<usize> {
     let line = include_str!("golden/quant.txt").lines().find(|l| l.split(' ').next() == Some(ty.info().name));
     match ty {
-        QuantType::B1 => vec![],
+        QuantType::B1 | QuantType::T2 | QuantType::T3 | QuantType::S2 => vec![],
         QuantType::B1_64 => vec![8],
         _ => line.and_then(|l| l.split(' ').nth(3)).unwrap().split(',').filter_map(|s| s.parse().ok()).collect(),
     }
@@ -49,9 +49,7 @@ fn row(ty: QuantType, cols: usize, mut fill: impl FnMut() -> u8) -> Vec<u8> {
             }
         }
     }
-    if t.row_tail == 4 {
-        tail.copy_from_slice(&1f32.to_le_bytes());
-    }
+    tail.as_chunks_mut::<4>().0.fill(1f32.to_le_bytes());
     data
 }
 
@@ -143,13 +141,15 @@ fn int8_activations_are_close() {
         let k = 2560;
         let mut next = draw(4);
         let (row, x) = (row(ty, k, || next() as u8), normal(5, k));
-        let mut w = vec![0f32; k];
-        (ty.info().decode)(&row, &mut w);
-        let exact: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-        let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        let got = f64::from((ty.info().dot)(&row, Activation::new(ty.info().act, &x).row()));
-        let error = (got - exact).abs() / (norm(&w) * norm(&x));
-        assert!(error < 2e-3, "{ty:?}: {error}");
+        for lane in 0..ty.lanes() {
+            let mut w = vec![0f32; k];
+            (ty.lane(lane).decode)(&row, &mut w);
+            let exact: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            let got = f64::from((ty.lane(lane).dot)(&row, Activation::new(ty.info().act, &x).row()));
+            let error = (got - exact).abs() / (norm(&w) * norm(&x));
+            assert!(error < 2e-3, "{ty:?} row {lane}: {error}");
+        }
     }
 }
 
@@ -175,6 +175,8 @@ fn representable(ty: QuantType, n: usize) -> Option<Vec<f32>> {
             if lane == group % 4 { 0.0 } else { sign }
         }),
         QuantType::Q2_K | QuantType::Q3_K | QuantType::Q4_K | QuantType::Q5_K | QuantType::Q6_K => None,
+        // Packed by group of rows, not by `encode`.
+        QuantType::T2 | QuantType::T3 | QuantType::S2 => None,
     }
 }
 
@@ -258,6 +260,24 @@ fn check_counts_what_is_odd() {
 }
 
 #[test]
+fn health_of_a_matrix_counts_its_rows_and_its_scale() {
+    for (ty, bytes) in [(QuantType::I2_S, 32), (QuantType::Q8_0, 4 * 34), (QuantType::B1, 20)] {
+        let mut data: Vec<u8> = (0..6).flat_map(|_| row(ty, 128, || 0x55)).collect();
+        data.resize(ty.tensor_bytes(6, 128).unwrap(), 0);
+        assert_eq!(ty.row_bytes(128), Some(bytes));
+        let health = |data: &[u8], step| Matrix::new(ty, 6, 128, data).unwrap().health(step);
+        let (per_row, extra) = (if ty == QuantType::Q8_0 { 4 } else { 1 }, usize::from(ty == QuantType::I2_S));
+        // A scale of zero in the tail is noticed.
+        let want = BlockHealth { blocks: 6 * per_row + extra, zero: extra, ..BlockHealth::default() };
+        assert_eq!(health(&data, 1), want, "{ty:?}");
+        assert_eq!(health(&data, 4).blocks, 2 * per_row + extra);
+        assert_eq!(health(&data, 0), want);
+        ty.write_tail(f32::NAN, &mut data[6 * bytes..]);
+        assert_eq!(health(&data, 1).not_finite, extra, "{ty:?}");
+    }
+}
+
+#[test]
 fn numbers_of_files_are_unambiguous() {
     for &ty in QuantType::ALL {
         match ty.info().ggml_id {
@@ -265,7 +285,7 @@ fn numbers_of_files_are_unambiguous() {
             None => assert_eq!(ty, QuantType::I2_S_ARM),
         }
     }
-    for refused in [4, 38, 39, 200, 201] {
+    for refused in [4, 38, 39, 210, 201] {
         assert_eq!(QuantType::from_ggml(refused), None);
     }
 }

@@ -263,6 +263,23 @@ impl<'a> Matrix<'a> {
         self.data
     }
 
+    /// What is odd in every `step`-th row (1: all), and in the tensor scale if there is one: it counts as one
+    /// more block.
+    pub fn health(&self, step: usize) -> BlockHealth {
+        let t = self.ty.info();
+        let mut health = BlockHealth::default();
+        if t.tail != 0 {
+            health.blocks = 1;
+            health.not_finite = usize::from(!self.scale.is_finite());
+            health.zero = usize::from(self.scale == 0.0);
+        }
+        let lanes = self.ty.lanes();
+        for group in (0..self.rows.div_ceil(lanes)).step_by(step.max(1)) {
+            health += (t.check)(self.span(group * lanes..self.rows.min((group + 1) * lanes)).data);
+        }
+        health
+    }
+
     /// Rows `range`, as the kernels take them. Rows out of range, or a start inside a group, give an empty view.
     pub fn span(&self, range: core::ops::Range<usize>) -> RowSpan<'a> {
         let lanes = self.ty.lanes();

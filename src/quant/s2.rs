@@ -1,7 +1,7 @@
-//! S2, trill's own: a 2-bit sketch of an output head, four rows to a byte like T2. A group begins with 64 bytes: the
+//! S2, trill's own: a 2-bit sketch of an output head, four rows to a byte like T2. A group ends with 64 bytes: the
 //! f32 `step` of each of its four rows, the f32 norm of what the sketch leaves out of each row, 32 bytes of zeros.
 //!
-//! Byte `k` after that holds column `k`: the codes 0 to 3 of rows 0, 1, 2 from the low bits up and code - 2 of row 3 in
+//! Byte `k` of a group holds column `k`: the codes 0 to 3 of rows 0, 1, 2 from the low bits up and code - 2 of row 3 in
 //! bits 7:6 as a two's-complement number. A weight is `step * (code - 1.5)`; with a step near one standard deviation
 //! these are the best four evenly spaced levels for a Gaussian row.
 //!
@@ -10,15 +10,15 @@
 
 use super::{ActKind, ActRow, BlockHealth, Lane, TypeInfo};
 
-/// Bytes before a group's columns.
-pub(crate) const HEADER: usize = 64;
+/// Bytes after a group's columns.
+const TAIL: usize = 64;
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "S2",
     ggml_id: Some(204),
     block: 64,
     bytes: 64,
-    row_tail: HEADER,
+    row_tail: TAIL,
     more_lanes: &[lane::<1>(), lane::<2>(), lane::<3>()],
     tail: 0,
     act: ActKind::Row,
@@ -32,8 +32,14 @@ const fn lane<const LANE: usize>() -> Lane {
     Lane { decode: decode::<LANE>, dot: dot::<LANE> }
 }
 
-fn header_f32(group: &[u8], index: usize) -> f32 {
-    group.as_chunks::<4>().0.get(index).map_or(0.0, |b| f32::from_le_bytes(*b))
+/// A group's columns, and the f32 values after them.
+fn parts(group: &[u8]) -> (&[u8], &[[u8; 4]]) {
+    let (columns, tail) = group.split_at(group.len().saturating_sub(TAIL));
+    (columns, tail.as_chunks().0)
+}
+
+fn value(tail: &[[u8; 4]], index: usize) -> f32 {
+    tail.get(index).map_or(0.0, |b| f32::from_le_bytes(*b))
 }
 
 /// Twice the weight of row `LANE` in `byte`, in steps: an odd number from -3 to 3.
@@ -42,19 +48,20 @@ fn level<const LANE: usize>(byte: u8) -> i32 {
     if LANE == 3 { 2 * i32::from(byte as i8 >> 6) + 1 } else { 2 * i32::from(byte >> (2 * LANE) & 3) - 3 }
 }
 
-fn decode<const LANE: usize>(data: &[u8], out: &mut [f32]) {
-    let half_step = 0.5 * header_f32(data, LANE);
-    out.iter_mut().zip(data.iter().skip(HEADER)).for_each(|(o, b)| *o = level::<LANE>(*b) as f32 * half_step);
+fn decode<const LANE: usize>(group: &[u8], out: &mut [f32]) {
+    let (columns, tail) = parts(group);
+    let half_step = 0.5 * value(tail, LANE);
+    out.iter_mut().zip(columns).for_each(|(o, b)| *o = level::<LANE>(*b) as f32 * half_step);
 }
 
 fn dot<const LANE: usize>(group: &[u8], act: ActRow<'_>) -> f32 {
-    let columns = group.iter().skip(HEADER).zip(act.q);
-    let isum: i32 = columns.map(|(b, q)| level::<LANE>(*b) * i32::from(*q)).sum();
-    isum as f32 / act.d[0] * (0.5 * header_f32(group, LANE))
+    let (columns, tail) = parts(group);
+    let isum: i32 = columns.iter().zip(act.q).map(|(b, q)| level::<LANE>(*b) * i32::from(*q)).sum();
+    isum as f32 / act.d[0] * (0.5 * value(tail, LANE))
 }
 
-fn check(data: &[u8]) -> BlockHealth {
-    let steps = [0, 1, 2, 3].map(|i| header_f32(data, i));
+fn check(group: &[u8]) -> BlockHealth {
+    let steps = [0, 1, 2, 3].map(|i| value(parts(group).1, i));
     BlockHealth {
         blocks: 1,
         not_finite: usize::from(steps.iter().any(|s| !s.is_finite())),
@@ -70,5 +77,20 @@ pub fn encode_s2(codes: [u8; 4]) -> u8 {
 
 /// The norm of what the sketch leaves out of row `lane` of a group.
 pub fn s2_residual(group: &[u8], lane: usize) -> f32 {
-    header_f32(group, 4 + lane)
+    value(parts(group).1, 4 + lane)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_of_four_comes_back() {
+        for v in 0..=255u8 {
+            let codes: [u8; 4] = core::array::from_fn(|j| v >> (2 * j) & 3);
+            let b = encode_s2(codes);
+            let levels = [level::<0>(b), level::<1>(b), level::<2>(b), level::<3>(b)];
+            assert_eq!(levels, codes.map(|c| 2 * i32::from(c) - 3));
+        }
+    }
 }

@@ -57,3 +57,18 @@ pub fn encode_t2(w: [i8; 4]) -> u8 {
     let code = |r: usize| ((w[r] + 1) as u8 & 3) << (2 * r);
     code(0) | code(1) | code(2) | (w[3] as u8) << 6
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_of_four_comes_back() {
+        for v in 0..81u16 {
+            let w: [i8; 4] = core::array::from_fn(|j| (v / 3u16.pow(j as u32) % 3) as i8 - 1);
+            let b = encode_t2(w);
+            assert_eq!([weight::<0>(b), weight::<1>(b), weight::<2>(b), weight::<3>(b)], w.map(i32::from));
+            assert_eq!(check(&[b; 64]).invalid_codes, 0);
+        }
+    }
+}
