@@ -7,7 +7,11 @@ use crate::quant::{Acts, QuantType, RowSpan};
 float_kernels!();
 
 fn rows<const TYPE: usize>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
-    let ty = QuantType::ALL[TYPE];
+    reference(QuantType::ALL[TYPE], w, acts, out);
+}
+
+/// [`RowsFn`] for any type.
+pub(super) fn reference(ty: QuantType, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
     for t in 0..acts.n {
         let act = acts.row(t);
         for (row, o) in out.row_mut(t).iter_mut().enumerate() {
