@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::kv_cache::{KvCache, KvType};
+use crate::kv_cache::{KvCache, KvShape, KvType};
 use crate::limits;
 use crate::mem::Carver;
 use crate::model::{Buffers, Model, Pass};
@@ -23,8 +23,10 @@ pub struct SessionConfig {
     pub threads: usize,
     /// Positions whose logits are computed together when all are wanted ([`Session::logits_all`]).
     pub logit_rows: usize,
-    /// Storage of keys and values.
-    pub kv_type: KvType,
+    /// Storage of keys.
+    pub cache_k: KvType,
+    /// Storage of values.
+    pub cache_v: KvType,
 }
 
 /// Bytes of a session, by part. Their sum is what [`Session::new`] takes from its carver.
@@ -73,7 +75,14 @@ fn parts<'s>(
     mark: &mut dyn FnMut(usize),
 ) -> Result<(KvCache<'s>, Buffers<'s>, &'s mut [f32])> {
     let hp = &model.hparams;
-    let cache = KvCache::new(config.kv_type, hp.n_layer, hp.n_head_kv, hp.head_dim, config.context, carver)?;
+    let shape = KvShape {
+        layers: hp.n_layer,
+        heads: hp.n_head_kv,
+        head_dim: hp.head_dim,
+        capacity: config.context,
+        batch: config.batch,
+    };
+    let cache = KvCache::new(config.cache_k, config.cache_v, shape, carver)?;
     mark(carver.used());
     let buffers = Buffers::new(model, config.batch, config.context, config.threads, carver)?;
     mark(carver.used());
@@ -122,6 +131,7 @@ impl<'m, 's> Session<'m, 's> {
 
     /// Forgets everything from position `len` on. A later position is left as it is.
     pub fn truncate(&mut self, len: usize) {
+        self.cache.truncate(len, self.position);
         self.position = self.position.min(len);
     }
 

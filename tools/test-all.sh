@@ -70,7 +70,13 @@ host_levels() {
 }
 
 documents() { RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps; }
+format() { cargo fmt --all --check && cargo fmt --check --manifest-path tests/bare/Cargo.toml; }
+# The core without std, allocator or C library computes real tokens, here and on aarch64.
 bare() { (cd tests/bare && cargo run -q --release); }
+bare_aarch64() {
+  local program=tests/bare/target/$target/release/trill-bare
+  (cd tests/bare && cargo $cross build -q --release --target $target) && TRILL_QEMU_CPU=cortex-a53 tools/qemu-run.sh "$program"
+}
 # What the level changes: the core's own tests and every test that runs a model.
 level_tests() {
   TRILL_KERNELS=$1 REQUIRE_KERNELS=$1 cargo test -q --workspace
@@ -79,10 +85,11 @@ aarch64_tests() {
   TRILL_QEMU_CPU=$1 TRILL_KERNELS=$2 REQUIRE_KERNELS=$2 cargo $cross test -q -p trill --target $target
 }
 
-step "format" cargo fmt --all --check
+step "format" format
 step "clippy" cargo clippy -q --workspace --all-targets -- -D warnings
 step "documents" documents
 step "bare core" bare
+step "bare core aarch64" bare_aarch64
 levels=" $(host_levels | paste -sd ' ') "
 for level in scalar avx2 avx-vnni avx512-vnni; do
   case "$levels" in

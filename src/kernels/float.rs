@@ -2,15 +2,15 @@
 //! that the compiler vectorises them for whatever level they are inlined into, with the same bits.
 //! `float_kernels!` makes one level's table.
 
-use super::Attend;
-use crate::numeric::{exp, f16_to_f32_finite, f32_to_f16_clamped, round_even, tanh, tree16};
+use crate::numeric::{exp, round_even, tanh, tree16};
 
 /// Defines `FLOAT`, the [`super::FloatKernels`] of the surrounding module, compiled with the given target
 /// features.
 macro_rules! float_kernels {
     ($($feature:literal)?) => {
         mod float_level {
-            use crate::kernels::{Attend, float};
+            use crate::kernels::{KvRows, attend, float};
+            use crate::kv_cache::format::{F16, Q2, Q4, Q8, RowFormat};
             $(#[target_feature(enable = $feature)])?
             pub(super) fn quantize_none(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [i16]) -> i32 { 0 }
             $(#[target_feature(enable = $feature)])?
@@ -19,6 +19,8 @@ macro_rules! float_kernels {
             pub(super) fn quantize_block32(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_block32(x, q, d, s) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn quantize_block256(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_block256(x, q, d, s) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn quantize_sign(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i16]) -> i32 { float::quantize_sign(x, q, d, s) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn rmsnorm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) { float::rmsnorm(x, w, eps, out) }
             $(#[target_feature(enable = $feature)])?
@@ -32,9 +34,33 @@ macro_rules! float_kernels {
             $(#[target_feature(enable = $feature)])?
             pub(super) fn rope_norm(head: &mut [f32], cos: &[f32], sin: &[f32]) { float::rope_norm(head, cos, sin) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn store_f16(values: &[f32], row: &mut [u8]) { float::store_f16(values, row) }
+            pub(super) fn hadamard(head: &mut [f32]) { attend::hadamard(head) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn attend_f16(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) { float::attend_f16(a, scores, out) }
+            pub(super) fn softmax(scores: &mut [f32]) -> f32 { float::softmax(scores) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn store_f16(values: &[f32], row: &mut [u8]) { F16::store(values, row) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn scores_f16(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<F16>(q, head_dim, k, scale, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn mix_f16(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<F16>(weights, head_dim, v, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn store_q8(values: &[f32], row: &mut [u8]) { Q8::store(values, row) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn scores_q8(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<Q8>(q, head_dim, k, scale, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn mix_q8(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<Q8>(weights, head_dim, v, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn store_q4(values: &[f32], row: &mut [u8]) { Q4::store(values, row) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn scores_q4(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<Q4>(q, head_dim, k, scale, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn mix_q4(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<Q4>(weights, head_dim, v, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn store_q2(values: &[f32], row: &mut [u8]) { Q2::store(values, row) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn scores_q2(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<Q2>(q, head_dim, k, scale, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn mix_q2(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<Q2>(weights, head_dim, v, out) }
         }
 
         const FLOAT: $crate::kernels::FloatKernels = $crate::kernels::FloatKernels {
@@ -43,6 +69,7 @@ macro_rules! float_kernels {
                 float_level::quantize_row,
                 float_level::quantize_block32,
                 float_level::quantize_block256,
+                float_level::quantize_sign,
             ],
             rmsnorm: float_level::rmsnorm,
             silu_mul: float_level::silu_mul,
@@ -50,8 +77,11 @@ macro_rules! float_kernels {
             relu2_mul: float_level::relu2_mul,
             rope_neox: float_level::rope_neox,
             rope_norm: float_level::rope_norm,
-            kv_store: [float_level::store_f16],
-            attend: [float_level::attend_f16],
+            hadamard: float_level::hadamard,
+            softmax: float_level::softmax,
+            kv_store: [float_level::store_f16, float_level::store_q8, float_level::store_q4, float_level::store_q2],
+            scores: [float_level::scores_f16, float_level::scores_q8, float_level::scores_q4, float_level::scores_q2],
+            mix: [float_level::mix_f16, float_level::mix_q8, float_level::mix_q4, float_level::mix_q2],
         };
     };
 }
@@ -121,6 +151,17 @@ pub(super) fn quantize_block256(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &
     total
 }
 
+#[inline(always)]
+pub(super) fn quantize_sign(x: &[f32], q: &mut [i8], _: &mut [f32], _: &mut [i16]) -> i32 {
+    let mut sum = 0;
+    for (x, q) in x.chunks(8).zip(q) {
+        let bits = x.iter().enumerate().fold(0u8, |bits, (i, v)| bits | u8::from(*v >= 0.0) << i);
+        *q = bits as i8;
+        sum += 2 * bits.count_ones() as i32 - x.len() as i32;
+    }
+    sum
+}
+
 /// The canonical float dot product.
 #[inline(always)]
 pub(super) fn dot16(a: &[f32], b: &[f32]) -> f32 {
@@ -135,7 +176,7 @@ pub(super) fn dot16(a: &[f32], b: &[f32]) -> f32 {
     for (j, (a, b)) in ra.iter().zip(rb).enumerate() {
         acc[j] += a * b;
     }
-    tree16(&acc)
+    1.0 / tree16(&acc)
 }
 
 #[inline(always)]
@@ -185,55 +226,9 @@ pub(super) fn rope_norm(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
+/// `s = exp(s - max)`; returns one over the sum, summed in the canonical order.
 #[inline(always)]
-pub(super) fn store_f16(values: &[f32], row: &mut [u8]) {
-    for (v, r) in values.iter().zip(row.as_chunks_mut::<2>().0) {
-        *r = f32_to_f16_clamped(*v).to_le_bytes();
-    }
-}
-
-/// Softmax(q k * scale) v, two passes over the scores.
-#[inline(always)]
-pub(super) fn attend_f16(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
-    let n = a.range.len();
-    let mut row = [0f32; crate::limits::HEAD_DIM_MAX];
-    let row = &mut row[..a.head_dim];
-    let group = a.q.len() / a.head_dim;
-    for (i, t) in a.range.clone().enumerate() {
-        load_f16(&a.k[t * a.row_bytes..][..a.row_bytes], row);
-        for (g, q) in a.q.chunks_exact(a.head_dim).enumerate() {
-            scores[g * n + i] = dot16(q, row) * a.scale;
-        }
-    }
-    let mut inverse = [0f32; crate::limits::HEADS_MAX];
-    for (g, s) in scores.chunks_exact_mut(n).take(group).enumerate() {
-        inverse[g] = 1.0 / softmax_unscaled(s);
-    }
-    out.fill(0.0);
-    for (i, t) in a.range.clone().enumerate() {
-        load_f16(&a.v[t * a.row_bytes..][..a.row_bytes], row);
-        for (g, o) in out.chunks_exact_mut(a.head_dim).enumerate() {
-            let p = scores[g * n + i];
-            for (o, v) in o.iter_mut().zip(row.iter()) {
-                *o += p * v;
-            }
-        }
-    }
-    for (o, s) in out.chunks_exact_mut(a.head_dim).zip(inverse) {
-        o.iter_mut().for_each(|o| *o *= s);
-    }
-}
-
-#[inline(always)]
-fn load_f16(bytes: &[u8], out: &mut [f32]) {
-    for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-        *o = f16_to_f32_finite(u16::from_le_bytes(*b));
-    }
-}
-
-/// `s = exp(s - max)`; returns the sum, in the canonical order.
-#[inline(always)]
-fn softmax_unscaled(s: &mut [f32]) -> f32 {
+pub(super) fn softmax(s: &mut [f32]) -> f32 {
     let max = s.iter().copied().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
     let mut acc = [0f32; 16];
     let (chunks, rest) = s.as_chunks_mut::<16>();
@@ -247,5 +242,5 @@ fn softmax_unscaled(s: &mut [f32]) -> f32 {
         *v = exp(*v - max);
         acc[j] += *v;
     }
-    tree16(&acc)
+    1.0 / tree16(&acc)
 }

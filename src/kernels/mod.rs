@@ -16,6 +16,7 @@ use crate::kv_cache::KvType;
 use crate::mem::TileMut;
 use crate::quant::{ActKind, Acts, QuantType, RowSpan};
 
+mod attend;
 #[macro_use]
 mod float;
 mod scalar;
@@ -49,7 +50,7 @@ impl core::error::Error for KernelError {}
 /// Weight rows times activations: `out` row `t`, column `r` = row `r` of `w` . token `t` of `acts`, times
 /// `w.scale`. `out.rows() == acts.n`, `out.cols() == w.rows`, `w.cols == acts.k`, `acts.kind` is the type's.
 pub type RowsFn = unsafe fn(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>);
-/// f32 row to an int8 form: see [`ActKind`]. Returns the sum of all `q`.
+/// f32 row to another form: see [`ActKind`]. Returns the sum of all int8 values or signs.
 pub type QuantizeFn = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32;
 /// `out = x / sqrt(mean(x^2) + eps) * w`.
 pub type RmsNormFn = unsafe fn(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]);
@@ -59,26 +60,43 @@ pub type GluFn = unsafe fn(gate: &mut [f32], up: &[f32]);
 pub type RopeFn = unsafe fn(head: &mut [f32], cos: &[f32], sin: &[f32]);
 /// f32 values to one row of the cache.
 pub type StoreFn = unsafe fn(values: &[f32], row: &mut [u8]);
-/// See [`Attend`]. `scores` holds at least `group * range.len()` values.
-pub type AttendFn = unsafe fn(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]);
+/// Scores of the query heads `q` (whole heads of `head_dim`) against the cached keys: for head `g` and the `i`-th
+/// position of the range `out[g * range.len() + i] = scale * q_g . k_i`.
+pub type ScoresFn = unsafe fn(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]);
+/// Scores to weights, not yet normalised: `e^(s - max)`; returns one over their sum.
+pub type SoftmaxFn = unsafe fn(scores: &mut [f32]) -> f32;
+/// `out_g = sum_i weights[g * range.len() + i] * v_i`, positions ascending.
+pub type MixFn = unsafe fn(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]);
+/// Normalised Walsh-Hadamard transform of one head, in place; its own inverse.
+pub type HadamardFn = unsafe fn(head: &mut [f32]);
 
-/// Attention of the query heads that share one key-value head, for one token.
+/// Cached keys or values of one head.
 #[derive(Clone, Debug)]
-pub struct Attend<'a> {
-    /// `group` query heads of `head_dim` values, rotated.
-    pub q: &'a [f32],
-    /// Values of a head.
-    pub head_dim: usize,
-    /// Cached keys of this head, one row of `row_bytes` per position.
-    pub k: &'a [u8],
-    /// Cached values, likewise.
-    pub v: &'a [u8],
-    /// Bytes of a cached row.
+pub struct KvRows<'a> {
+    /// One row of `row_bytes` per position.
+    pub packed: &'a [u8],
+    /// Bytes of a packed row.
     pub row_bytes: usize,
+    /// The newest positions in f16: position `t` in row `t % ring`.
+    pub recent: &'a [u8],
+    /// Rows of `recent`.
+    pub ring: usize,
+    /// Positions from here on are read from `recent`.
+    pub recent_from: usize,
     /// Positions attended to.
     pub range: core::ops::Range<usize>,
-    /// Factor on the scores.
-    pub scale: f32,
+}
+
+impl KvRows<'_> {
+    fn is_sound(&self, kv: KvType, head_dim: usize) -> bool {
+        let (packed_end, recent) = (self.range.end.min(self.recent_from), self.range.end > self.recent_from);
+        head_dim > 0
+            && head_dim <= crate::limits::HEAD_DIM_MAX
+            && self.range.start < self.range.end
+            && self.row_bytes == kv.row_bytes(head_dim)
+            && packed_end * self.row_bytes <= self.packed.len()
+            && (!recent || self.ring > 0 && self.ring * KvType::F16.row_bytes(head_dim) <= self.recent.len())
+    }
 }
 
 /// Operations on floats, written once in `float.rs` and compiled for each level.
@@ -98,10 +116,16 @@ pub struct FloatKernels {
     pub rope_neox: RopeFn,
     /// Pairs `(2j, 2j + 1)`.
     pub rope_norm: RopeFn,
+    /// Rotation of heads before they are quantized.
+    pub hadamard: HadamardFn,
+    /// Softmax without its division.
+    pub softmax: SoftmaxFn,
     /// Indexed by [`KvType`].
     pub kv_store: [StoreFn; KvType::COUNT],
-    /// Indexed by [`KvType`].
-    pub attend: [AttendFn; KvType::COUNT],
+    /// Indexed by [`KvType`] of the keys.
+    pub scores: [ScoresFn; KvType::COUNT],
+    /// Indexed by [`KvType`] of the values.
+    pub mix: [MixFn; KvType::COUNT],
 }
 
 /// One CPU level's functions. Copy it freely; it is a table of pointers.
@@ -141,7 +165,9 @@ impl Kernels {
     /// # Panics
     /// If the lengths are not those of `kind`: a bug of the caller.
     pub fn quantize(&self, kind: ActKind, x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32 {
-        assert!(q.len() == x.len() && d.len() == kind.scales(x.len()) && bsums.len() == kind.bsums(x.len()));
+        assert!(
+            q.len() == kind.codes(x.len()) && d.len() == kind.scales(x.len()) && bsums.len() == kind.bsums(x.len())
+        );
         // SAFETY: the table was selected for this CPU; lengths were checked above.
         unsafe { self.float.quantize[kind as usize](x, q, d, bsums) }
     }
@@ -193,16 +219,38 @@ impl Kernels {
         unsafe { self.float.kv_store[kv as usize](values, row) }
     }
 
-    /// See [`AttendFn`].
+    /// See [`HadamardFn`].
+    pub fn hadamard(&self, head: &mut [f32]) {
+        // SAFETY: the table was selected for this CPU.
+        unsafe { (self.float.hadamard)(head) }
+    }
+
+    /// See [`SoftmaxFn`].
+    pub fn softmax(&self, scores: &mut [f32]) -> f32 {
+        // SAFETY: the table was selected for this CPU.
+        unsafe { (self.float.softmax)(scores) }
+    }
+
+    /// See [`ScoresFn`].
     ///
     /// # Panics
     /// If the lengths do not agree: a bug of the caller.
-    pub fn attend(&self, kv: KvType, a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
-        assert!(a.row_bytes == kv.row_bytes(a.head_dim) && a.head_dim > 0 && a.q.len().is_multiple_of(a.head_dim));
-        assert!(a.range.start < a.range.end && a.range.end * a.row_bytes <= a.k.len().min(a.v.len()));
-        assert!(out.len() == a.q.len() && scores.len() >= a.q.len() / a.head_dim * a.range.len());
+    pub fn scores(&self, kv: KvType, q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) {
+        assert!(k.is_sound(kv, head_dim) && q.len().is_multiple_of(head_dim));
+        assert!(out.len() == q.len() / head_dim * k.range.len());
         // SAFETY: the table was selected for this CPU; lengths were checked above.
-        unsafe { self.float.attend[kv as usize](a, scores, out) }
+        unsafe { self.float.scores[kv as usize](q, head_dim, k, scale, out) }
+    }
+
+    /// See [`MixFn`].
+    ///
+    /// # Panics
+    /// If the lengths do not agree: a bug of the caller.
+    pub fn mix(&self, kv: KvType, weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
+        assert!(v.is_sound(kv, head_dim) && out.len().is_multiple_of(head_dim));
+        assert!(weights.len() == out.len() / head_dim * v.range.len());
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { self.float.mix[kv as usize](weights, head_dim, v, out) }
     }
 }
 

@@ -4,8 +4,8 @@
 use super::arch::QkNorm;
 use super::{Hparams, Layer, Model, RopeTable};
 use crate::error::{Error, Result};
-use crate::kernels::{Attend, Kernels};
-use crate::kv_cache::KvCache;
+use crate::kernels::Kernels;
+use crate::kv_cache::{KvCache, KvType};
 use crate::mem::Carver;
 use crate::ops::{ActBuffer, for_rows, linear};
 use crate::parallel::{Team, Tiling};
@@ -166,11 +166,13 @@ impl Pass<'_, '_, '_> {
         self.linear(layer.qkv_parts(), h, &mut b.acts, qkv);
         let half = hp.rope.n_rot / 2;
         let angles = &b.angles[..n * 4 * half];
+        let cache_types = cache.types();
         let windowed = hp.is_windowed(i);
         let skip = if windowed { 2 * half } else { 0 };
         for_rows(self.team, qkv, width, &|t, row| {
             let (cos, sin) = angles[t * 4 * half + skip..][..2 * half].split_at(half);
             self.prepare_heads(layer, row, cos, sin);
+            self.rotate_heads(cache_types, row);
         });
         for (t, row) in qkv.chunks_exact(width).enumerate() {
             let (k, v) = row[q_dim..].split_at(hp.kv_dim());
@@ -218,6 +220,19 @@ impl Pass<'_, '_, '_> {
         }
     }
 
+    /// Rotates what will meet in a rotated cache: queries and keys, or values.
+    fn rotate_heads(&self, (k, v): (KvType, KvType), row: &mut [f32]) {
+        let hp = self.hp();
+        let keys_end = hp.q_dim() + hp.kv_dim();
+        let range = match (k.rotates(), v.rotates()) {
+            (false, false) => return,
+            (true, false) => 0..keys_end,
+            (false, true) => keys_end..row.len(),
+            (true, true) => 0..row.len(),
+        };
+        row[range].chunks_exact_mut(hp.head_dim).for_each(|head| self.kernels.hadamard(head));
+    }
+
     fn attend(&self, i: usize, windowed: bool, cache: &KvCache<'_>, qkv: &[f32], att: &mut [f32], scores: &mut [f32]) {
         let hp = self.hp();
         let group = hp.n_head / hp.n_head_kv * hp.head_dim;
@@ -227,17 +242,22 @@ impl Pass<'_, '_, '_> {
             let (t, head) = (place.rows.start, place.cols.start / group);
             let end = self.start + t + 1;
             let first = if windowed { end.saturating_sub(hp.sliding_window) } else { 0 };
-            let (k, v) = cache.head(i, head);
-            let a = Attend {
-                q: &qkv[t * width + place.cols.start..t * width + place.cols.end],
-                head_dim: hp.head_dim,
-                k,
-                v,
-                row_bytes: cache.row_bytes(),
-                range: first..end,
-                scale: hp.attention_scale,
-            };
-            self.kernels.attend(cache.kv_type(), &a, scores, tile.row_mut(0));
+            let (k, v) = cache.head(i, head, first..end);
+            let ((k_type, v_type), d, n) = (cache.types(), hp.head_dim, end - first);
+            let q = &qkv[t * width + place.cols.start..t * width + place.cols.end];
+            let (out, scores) = (tile.row_mut(0), &mut scores[..place.cols.len() / d * n]);
+            self.kernels.scores(k_type, q, d, &k, hp.attention_scale, scores);
+            let mut inverse = [0f32; crate::limits::HEADS_MAX];
+            for (inverse, scores) in inverse.iter_mut().zip(scores.chunks_exact_mut(n)) {
+                *inverse = self.kernels.softmax(scores);
+            }
+            self.kernels.mix(v_type, scores, d, &v, out);
+            for (head, inverse) in out.chunks_exact_mut(d).zip(inverse) {
+                head.iter_mut().for_each(|o| *o *= inverse);
+                if v_type.rotates() {
+                    self.kernels.hadamard(head);
+                }
+            }
         });
     }
 

@@ -37,10 +37,11 @@ impl<'s> ActBuffer<'s> {
         if kind == ActKind::F32 {
             return Acts { kind, n, k, x, q: &[], d: &[], bsums: &[], sums: &[] };
         }
-        let (scales, groups) = (kind.scales(k), kind.bsums(k));
-        let (q, d) = (&mut self.q[..n * k], &mut self.d[..n * scales]);
+        let (codes, scales, groups) = (kind.codes(k), kind.scales(k), kind.bsums(k));
+        let (q, d) = (&mut self.q[..n * codes], &mut self.d[..n * scales]);
         let (bsums, sums) = (&mut self.bsums[..n * groups], &mut self.sums[..n]);
-        let matrices = Rows4 { a: (&mut *q, k), b: (&mut *d, scales), c: (&mut *bsums, groups), d: (&mut *sums, 1) };
+        let matrices =
+            Rows4 { a: (&mut *q, codes), b: (&mut *d, scales), c: (&mut *bsums, groups), d: (&mut *sums, 1) };
         team.rows4(n, matrices, &|t, q, d, bsums, sum| {
             sum[0] = kernels.quantize(kind, &x[t * k..(t + 1) * k], q, d, bsums);
         });

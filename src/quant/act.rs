@@ -1,7 +1,9 @@
 //! Activations in the forms that dot products want.
 //!
-//! All int8 forms come from the same f32 row. The f32 operations below are part of the definition; they
+//! All forms come from the same f32 row. The f32 operations below are part of the definition; they
 //! are done by [`crate::kernels::Kernels::quantize`] and the scalar level is the reference.
+
+use crate::numeric::exp;
 
 /// A form of the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,18 +20,30 @@ pub enum ActKind {
     /// int8 with one scale per 256 values (ggml's Q8_K): `m` the value of largest magnitude (the first of
     /// equals), `id = -127 / m` (0 if `m` is 0), `q = min(127, round_even(x * id))`, `d = 1 / id` (0 if 0).
     Block256,
+    /// Sign bits (BitNet b1.0): bit `i % 8` of byte `i / 8` is 1, read as +1, where `x >= 0` (so for -0 too),
+    /// else 0, read as -1. No scale. [`sign_stochastic`] is the other way to fill it.
+    Sign,
 }
 
 impl ActKind {
     /// Every kind.
-    pub const ALL: [ActKind; 4] = [ActKind::F32, ActKind::Row, ActKind::Block32, ActKind::Block256];
+    pub const ALL: [ActKind; 5] = [ActKind::F32, ActKind::Row, ActKind::Block32, ActKind::Block256, ActKind::Sign];
     /// Number of kinds.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Bytes of codes (`q`) of a row of `k` values.
+    pub fn codes(self, k: usize) -> usize {
+        match self {
+            ActKind::F32 => 0,
+            ActKind::Row | ActKind::Block32 | ActKind::Block256 => k,
+            ActKind::Sign => k.div_ceil(8),
+        }
+    }
 
     /// Scales of a row of `k` values.
     pub fn scales(self, k: usize) -> usize {
         match self {
-            ActKind::F32 => 0,
+            ActKind::F32 | ActKind::Sign => 0,
             ActKind::Row => 1,
             ActKind::Block32 => k.div_ceil(32),
             ActKind::Block256 => k.div_ceil(256),
@@ -40,7 +54,7 @@ impl ActKind {
     /// [`ActKind::Block256`].
     pub fn bsums(self, k: usize) -> usize {
         match self {
-            ActKind::F32 | ActKind::Row => 0,
+            ActKind::F32 | ActKind::Row | ActKind::Sign => 0,
             ActKind::Block32 => k.div_ceil(32),
             ActKind::Block256 => k.div_ceil(16),
         }
@@ -52,13 +66,13 @@ impl ActKind {
 pub struct ActRow<'a> {
     /// f32 values (`k`), for [`ActKind::F32`].
     pub x: &'a [f32],
-    /// int8 values (`k`).
+    /// Codes, see [`ActKind::codes`].
     pub q: &'a [i8],
     /// Scales, see [`ActKind::scales`].
     pub d: &'a [f32],
     /// Sums of `q` over groups, see [`ActKind::bsums`].
     pub bsums: &'a [i16],
-    /// Sum of all `q`.
+    /// Sum of all int8 values or signs.
     pub sum: i32,
 }
 
@@ -73,13 +87,13 @@ pub struct Acts<'a> {
     pub k: usize,
     /// `n * k` values for [`ActKind::F32`], else empty.
     pub x: &'a [f32],
-    /// `n * k` int8 values, else empty.
+    /// `n * kind.codes(k)`.
     pub q: &'a [i8],
     /// `n * kind.scales(k)`.
     pub d: &'a [f32],
     /// `n * kind.bsums(k)`.
     pub bsums: &'a [i16],
-    /// `n`: sum of all `q` of a token.
+    /// `n`: sum of all int8 values or signs of a token; empty for [`ActKind::F32`].
     pub sums: &'a [i32],
 }
 
@@ -89,7 +103,7 @@ impl<'a> Acts<'a> {
         let (n, k) = (self.n, self.k);
         let int = self.kind != ActKind::F32;
         self.x.len() == if int { 0 } else { n * k }
-            && self.q.len() == if int { n * k } else { 0 }
+            && self.q.len() == n * self.kind.codes(k)
             && self.d.len() == n * self.kind.scales(k)
             && self.bsums.len() == n * self.kind.bsums(k)
             && self.sums.len() == if int { n } else { 0 }
@@ -105,11 +119,76 @@ impl<'a> Acts<'a> {
             ActKind::F32 => ActRow { x: &self.x[part(self.k)], q: &[], d: &[], bsums: &[], sum: 0 },
             kind => ActRow {
                 x: &[],
-                q: &self.q[part(self.k)],
+                q: &self.q[part(kind.codes(self.k))],
                 d: &self.d[part(kind.scales(self.k))],
                 bsums: &self.bsums[part(kind.bsums(self.k))],
                 sum: self.sums[i],
             },
         }
+    }
+}
+
+/// Fills `q` as [`ActKind::Sign`] lays it out, with +1 at probability `1 / (1 + e^-x)` for each value; returns
+/// the sum of the signs.
+///
+/// The draws are those of splitmix64, element by element, from a start that mixes `seed` with the bits of the
+/// whole row: the same row and seed give the same signs in any batch, on any thread and at any kernel level.
+pub fn sign_stochastic(x: &[f32], seed: u64, q: &mut [i8]) -> i32 {
+    let start = x.iter().fold(seed, |state, v| splitmix64(state ^ u64::from(v.to_bits())));
+    let mut sum = 0;
+    for (byte, (x, q)) in x.chunks(8).zip(q).enumerate() {
+        let mut bits = 0u8;
+        for (i, v) in x.iter().enumerate() {
+            let draw = splitmix64(start.wrapping_add((byte * 8 + i) as u64));
+            let uniform = (draw >> 40) as f32 / (1u32 << 24) as f32;
+            let plus = uniform < 1.0 / (1.0 + exp(-v));
+            bits |= u8::from(plus) << i;
+            sum += if plus { 1 } else { -1 };
+        }
+        *q = bits as i8;
+    }
+    sum
+}
+
+/// One step of splitmix64 (Steele, Lea and Flood 2014).
+fn splitmix64(state: u64) -> u64 {
+    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    #[test]
+    fn stochastic_signs_follow_the_sigmoid() {
+        for v in [-3.0f32, -0.5, 0.0, 1.0, 2.5] {
+            let x: Vec<f32> = (0..8192).map(|i| v + (i % 7) as f32 * 1e-6).collect();
+            let mut q = vec![0i8; 1024];
+            let sum = sign_stochastic(&x, 7, &mut q);
+            let ones: u32 = q.iter().map(|b| b.count_ones()).sum();
+            assert_eq!(sum, 2 * ones as i32 - 8192);
+            let want = 1.0 / (1.0 + libm::exp(-f64::from(v)));
+            assert!((f64::from(ones) / 8192.0 - want).abs() < 0.02, "{v}: {ones} of 8192");
+        }
+    }
+
+    #[test]
+    fn stochastic_signs_repeat_for_the_seed_only() {
+        let x: Vec<f32> = (0..256).map(|i| (i as f32 - 128.0) / 64.0).collect();
+        let signs = |x: &[f32], seed| {
+            let mut q = vec![0i8; 32];
+            sign_stochastic(x, seed, &mut q);
+            q
+        };
+        assert_eq!(signs(&x, 1), signs(&x, 1));
+        assert_ne!(signs(&x, 1), signs(&x, 2));
+        let mut other = x.clone();
+        other[255] += 1e-6;
+        assert_ne!(signs(&x, 1)[..16], signs(&other, 1)[..16]);
     }
 }

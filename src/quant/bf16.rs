@@ -15,6 +15,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(30),
     block: 1,
     bytes: 2,
+    row_tail: 0,
     tail: 0,
     act: ActKind::F32,
     decode: |data, out| decode_blocks::<2, 1>(data, out, |b| [value(b)]),

@@ -151,3 +151,9 @@ pub(super) fn dot256<const BYTES: usize>(
 pub(super) fn ternary_code(v: f32, id: f32) -> u8 {
     (libm::roundf(v * id).clamp(-1.0, 1.0) + 1.0) as u8
 }
+
+/// Sum of products of signs, given as bits (1: +1, 0: -1): equal bits less different bits.
+#[inline(always)]
+pub(super) fn idot_signs(w: &[u8], x: &[i8]) -> i32 {
+    w.iter().zip(x).map(|(w, x)| 2 * (!(w ^ *x as u8)).count_ones() as i32 - 8).sum()
+}

@@ -10,6 +10,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(1),
     block: 1,
     bytes: 2,
+    row_tail: 0,
     tail: 0,
     act: ActKind::F32,
     decode: |data, out| decode_blocks::<2, 1>(data, out, |b| [half::<0, 2>(b)]),

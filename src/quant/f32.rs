@@ -15,6 +15,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(0),
     block: 1,
     bytes: 4,
+    row_tail: 0,
     tail: 0,
     act: ActKind::F32,
     decode: |data, out| decode_blocks::<4, 1>(data, out, |b| [value(b)]),

@@ -11,6 +11,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: None,
     block: 64,
     bytes: 16,
+    row_tail: 0,
     tail: 32,
     act: ActKind::Row,
     decode: |data, out| decode_blocks(data, out, |b| unpack::<16, 64>(b).map(|c| f32::from(c) - 1.0)),

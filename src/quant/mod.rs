@@ -12,7 +12,7 @@ mod k_block;
 mod k_fit;
 mod trits;
 
-pub use act::{ActKind, ActRow, Acts};
+pub use act::{ActKind, ActRow, Acts, sign_stochastic};
 
 macro_rules! registry {
     ($($(#[$doc:meta])* $name:ident = $module:ident),* $(,)?) => {
@@ -81,6 +81,10 @@ registry! {
     Q5_K = q5_k,
     /// 6 bits, 8-bit scales per 16 under a scale per 256.
     Q6_K = q6_k,
+    /// BitNet b1.0 (our own): signs, one scale per row, times the signs of the activation.
+    B1 = b1,
+    /// [`QuantType::B1`] with scales of 64 x 64 tiles.
+    B1_64 = b1_64,
 }
 
 /// What trill knows of a weight type.
@@ -95,7 +99,10 @@ pub struct TypeInfo {
     pub block: usize,
     /// Bytes in a block.
     pub bytes: usize,
-    /// Bytes after the last block of a tensor (I2_S keeps its scale there).
+    /// Bytes after the last block of a row (B1 keeps the row's scale there). Where this is not 0, the functions
+    /// below take exactly one row, with its tail.
+    pub row_tail: usize,
+    /// Bytes after the last row of a tensor (I2_S keeps its scale there).
     pub tail: usize,
     /// The form its dot product wants the activation in.
     pub act: ActKind,
@@ -152,13 +159,13 @@ impl QuantType {
         }
     }
 
-    /// Bytes of a row of `cols` weights; `None` if it is not a whole number of blocks or overflows.
+    /// Bytes of a row of `cols` weights, its tail included; `None` if it is not a whole number of blocks or overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         let t = self.info();
         if !cols.is_multiple_of(t.block) {
             return None;
         }
-        (cols / t.block).checked_mul(t.bytes)
+        (cols / t.block).checked_mul(t.bytes)?.checked_add(t.row_tail)
     }
 
     /// Bytes of a tensor of `rows` x `cols` weights, tail included.

@@ -13,6 +13,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(143),
     block: 128,
     bytes: 28,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block32,
     decode: |data, out| decode_scaled(data, out, unpack),

@@ -12,6 +12,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(42),
     block: 64,
     bytes: 18,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block32,
     decode: |data, out| decode_scaled(data, out, unpack::<18, 64>),

@@ -10,6 +10,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(142),
     block: 128,
     bytes: 34,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block32,
     decode: |data, out| decode_scaled(data, out, unpack::<34, 128>),

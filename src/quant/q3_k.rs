@@ -18,6 +18,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(11),
     block: 256,
     bytes: 110,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block256,
     decode: |data, out| decode_blocks(data, out, |b| unpack(b).values()),

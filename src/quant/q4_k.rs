@@ -17,6 +17,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(12),
     block: 256,
     bytes: 144,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block256,
     decode: |data, out| decode_blocks(data, out, |b| unpack(b).values()),

@@ -13,6 +13,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(6),
     block: 32,
     bytes: 22,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block32,
     decode: |data, out| decode_scaled(data, out, unpack),

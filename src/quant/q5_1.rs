@@ -14,6 +14,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(7),
     block: 32,
     bytes: 24,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block32,
     decode: |data, out| {

@@ -16,6 +16,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(43),
     block: 256,
     bytes: 42,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block256,
     decode: |data, out| decode_scaled(data, out, unpack),

@@ -15,6 +15,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     ggml_id: Some(34),
     block: 256,
     bytes: 54,
+    row_tail: 0,
     tail: 0,
     act: ActKind::Block256,
     decode: |data, out| decode_scaled(data, out, unpack),

@@ -5,7 +5,8 @@
 
 Every line is tokenized by Hugging Face `tokenizers`, built from the file's own vocabulary and merges, and by
 llama.cpp; they must agree. A line of the file is [text, number of ids, FNV-1a hash of the ids as
-little-endian u32]; the first FULL lines carry the ids themselves in the hash's place.
+little-endian u32]; the first FULL lines carry the ids themselves in the hash's place. The vocabulary has no token
+for 21 of the 256 bytes; a line that holds one of those cannot come back and ends in a fourth element, 1.
 """
 
 import ctypes
@@ -172,6 +173,13 @@ def llama_cpp(path):
     return encode
 
 
+def bytes_to_letters():
+    """How byte-level BPE spells each byte: printable Latin-1 as itself, the others from U+0100 upwards."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in plain]
+    return {b: chr(b) for b in plain} | {b: chr(0x100 + i) for i, b in enumerate(others)}
+
+
 def fnv1a(ids):
     h = 0x811C9DC5
     for byte in b"".join(i.to_bytes(4, "little") for i in ids):
@@ -185,6 +193,9 @@ def main():
     ll.llama_log_set(quiet, ctypes.c_void_p(0))
     ll.llama_backend_init()
     hf, ours = hugging_face(gguf.GGUFReader(model)), llama_cpp(model)
+    vocab = set(hf.get_vocab())
+    spelled = bytes_to_letters()
+    missing = {byte for byte, letter in spelled.items() if letter not in vocab}
     r = random.Random(20261123)
     rows, differ = [], []
     while len(rows) < LINES:
@@ -193,7 +204,9 @@ def main():
         if ids != ours(text):
             differ.append((text, ids, ours(text)))
             continue
-        rows.append([text, len(ids), ids if len(rows) < FULL else fnv1a(ids)])
+        lossy = [1] if missing & set(text.encode()) else []
+        assert lossy or hf.decode(ids, skip_special_tokens=False) == text
+        rows.append([text, len(ids), ids if len(rows) < FULL else fnv1a(ids), *lossy])
     with open(out, "w", encoding="utf-8") as f:
         for row in rows:
             f.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")

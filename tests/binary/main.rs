@@ -1,0 +1,4 @@
+//! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
+
+mod run;
+mod smollm2;
