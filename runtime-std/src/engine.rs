@@ -98,6 +98,15 @@ impl Opened {
         }
     }
 
+    /// The model's name, as the file or else the file's name gives it.
+    pub(crate) fn title(&self) -> String {
+        let named = self.gguf.str(trill::gguf::keys::NAME).ok().flatten();
+        let file = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut title = String::new();
+        crate::terminal::neutralise(named.unwrap_or(&file), &mut title);
+        title
+    }
+
     pub(crate) fn hparams(&self) -> Outcome<Hparams> {
         Hparams::read(&self.gguf).map_err(|e| Failure::from(e).about(&self.path))
     }

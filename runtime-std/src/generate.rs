@@ -101,11 +101,8 @@ pub(crate) struct Voice {
     ends: Vec<u32>,
 }
 
-/// Loads a model that speaks.
-pub(crate) fn load(options: &Options, opened: &Opened) -> Outcome<(Machine, Voice)> {
-    let seed = options.seed.unwrap_or_else(fresh_seed);
-    log::debug!("seed {seed}");
-    let config = SamplerConfig {
+fn sampler_config(options: &Options, seed: u64) -> SamplerConfig {
+    SamplerConfig {
         temperature: options.temperature,
         top_k: options.top_k,
         top_p: options.top_p,
@@ -115,7 +112,19 @@ pub(crate) fn load(options: &Options, opened: &Opened) -> Outcome<(Machine, Voic
         frequency_penalty: options.frequency_penalty,
         presence_penalty: options.presence_penalty,
         seed,
-    };
+    }
+}
+
+/// Takes from a measuring carver what [`load`] will take for the voice.
+pub(crate) fn measure(options: &Options, opened: &Opened, n_vocab: usize, carver: &mut Carver<'static>) -> Outcome {
+    Voice::layout(opened.tokenizer(carver)?, sampler_config(options, 0), n_vocab, carver).map(|_| ())
+}
+
+/// Loads a model that speaks.
+pub(crate) fn load(options: &Options, opened: &Opened) -> Outcome<(Machine, Voice)> {
+    let seed = options.seed.unwrap_or_else(fresh_seed);
+    log::debug!("seed {seed}");
+    let config = sampler_config(options, seed);
     let (machine, mut voice) = engine::load(options, opened, 1, |model, carver| {
         Voice::layout(opened.tokenizer(carver)?, config, model.hparams.n_vocab, carver)
     })?;
