@@ -31,6 +31,8 @@ pub const EMBED_MAX: usize = 32_768;
 pub const FFN_MAX: usize = 131_072;
 /// Vocabulary size. Gemma 3 has 262,144.
 pub const VOCAB_MAX: usize = 1 << 20;
+/// Merges of a byte pair encoding: ranks have 24 bits. Llama 3 has 280,147.
+pub const MERGES_MAX: usize = (1 << 24) - 2;
 /// Positions in a context.
 pub const CONTEXT_MAX: usize = 1 << 20;
 /// Tokens that go through the layers together during prefill.

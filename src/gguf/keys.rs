@@ -68,6 +68,8 @@ pub mod tokenizer {
     pub const EOM_ID: &str = "tokenizer.ggml.eom_token_id";
     /// Unknown.
     pub const UNK_ID: &str = "tokenizer.ggml.unknown_token_id";
+    /// Padding.
+    pub const PAD_ID: &str = "tokenizer.ggml.padding_token_id";
     /// Whether a text starts with the beginning token.
     pub const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
     /// Whether a text ends with the end token.

@@ -176,7 +176,7 @@ pub(super) fn dot16(a: &[f32], b: &[f32]) -> f32 {
     for (j, (a, b)) in ra.iter().zip(rb).enumerate() {
         acc[j] += a * b;
     }
-    1.0 / tree16(&acc)
+    tree16(&acc)
 }
 
 #[inline(always)]

@@ -19,7 +19,7 @@ impl<'s> RopeTable<'s> {
     pub(crate) fn new(model: &Model<'_>, context: usize, local: bool, carver: &mut Carver<'s>) -> Result<Self> {
         let hp = &model.hparams;
         let rope = &hp.rope;
-        let own_base = rope.base_local != rope.base;
+        let own_base = hp.arch.rope_base_local.is_some();
         let base = if local { rope.base_local } else { rope.base } as f64;
         let scaling = if local && own_base { RopeScaling::None } else { rope.scaling };
         let divisors = match scaling {

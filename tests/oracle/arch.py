@@ -18,7 +18,6 @@ class Arch:
     local_rope: bool = False       # windowed layers have a rope base of their own, unscaled
     embedding_sqrt: bool = False   # embedding times sqrt(hidden)
     minicpm_scales: bool = False   # embedding_scale, residual_scale, logit_scale
-    ntk_alpha: bool = False        # rope base times alpha ^ (d / (d - 2))
     optional_scales: bool = False  # a `.scale` tensor may stand beside each matrix
 
 
@@ -32,6 +31,6 @@ ARCHS = {
     "phi3": Arch(fused=True, window=True),
     "gemma3": Arch(activation="gelu", post_norms=True, qk_norm="before rope", tied=True, window=True,
                    window_pattern=6, local_rope=True, embedding_sqrt=True),
-    "hunyuan-dense": Arch(qk_norm="after rope", tied=True, ntk_alpha=True),
+    "hunyuan-dense": Arch(qk_norm="after rope", tied=True),
     "minicpm": Arch(neox=False, minicpm_scales=True),
 }

@@ -26,7 +26,7 @@ VARIANTS = [
     dict(arch="phi3", rope_scaling="longrope", ctx=1024), dict(arch="gemma3", window=8, layers=7),
     dict(arch="gemma3", window=8, layers=7, rope_scaling="linear"), dict(arch="qwen3", head_dim=80, heads=8),
     dict(arch="gemma3", head_dim=128, kv_heads=1), dict(arch="bitnet", scale_tensors=True),
-    dict(arch="llama", rope_scaling="llama3"), dict(arch="hunyuan-dense", rope_scaling="alpha"),
+    dict(arch="llama", rope_scaling="llama3"), dict(arch="hunyuan-dense", rope_base=11158840.0),
     dict(arch="llama", heads=8, kv_heads=1, hidden=512), dict(arch="minicpm", hidden=1280, heads=16, kv_heads=2),
 ]
 

@@ -186,8 +186,6 @@ class Model:
         if self.factors is None:
             self.factors = self.optional(f"rope_factors_{long}.weight")
         base = k("rope.freq_base", 10000.0)
-        if self.arch.ntk_alpha and k("rope.scaling.alpha", 0.0) > 0:
-            base *= k("rope.scaling.alpha") ** (self.head_dim / (self.head_dim - 2))
         self.rope = Rope(self, base, scaled=True)
         self.window = k("attention.sliding_window", 0) if self.arch.window else 0
         pattern = k("attention.sliding_window_pattern", self.arch.window_pattern)

@@ -105,8 +105,8 @@ def _value(vtype, v):
 
 def write(path, meta, tensors):
     """`meta`: list of (key, value type, value), an array as (element type, items). `tensors`: list of
-    Tensor; `data` may be a function returning the bytes, called once while writing, so that a large
-    model never lies in memory whole."""
+    Tensor; `data` may be a function that gives the bytes piece by piece, so that a large model never lies
+    in memory whole."""
     head = [struct.pack("<IIQQ", MAGIC, VERSION, len(tensors), len(meta))]
     for key, vtype, v in meta:
         head.append(_string(key) + struct.pack("<I", vtype) + _value(vtype, v))
@@ -120,8 +120,7 @@ def write(path, meta, tensors):
     with open(path, "wb") as f:
         f.write(head + bytes(padded(len(head)) - len(head)))
         for t in tensors:
-            data = t.data() if callable(t.data) else t.data
-            if len(data) != weights.nbytes(t.kind, t.shape):
-                raise ValueError(f"{t.name}: {len(data)} bytes, not {weights.nbytes(t.kind, t.shape)}")
-            f.write(data)
-            f.write(bytes(padded(len(data)) - len(data)))
+            size = sum(f.write(piece) for piece in (t.data() if callable(t.data) else [t.data]))
+            if size != weights.nbytes(t.kind, t.shape):
+                raise ValueError(f"{t.name}: {size} bytes, not {weights.nbytes(t.kind, t.shape)}")
+            f.write(bytes(padded(size) - size))

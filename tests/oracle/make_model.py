@@ -57,7 +57,7 @@ class Options:
     down: str = ""           # type of ffn_down, so that ffn may be no multiple of the block
     scale_tensors: bool = False   # bitnet: a `.scale` tensor beside each matrix
     rope_base: float = 10000.0
-    rope_scaling: str = ""   # linear, yarn, longrope, llama3, alpha
+    rope_scaling: str = ""   # linear, yarn, longrope, llama3
     window: int = 0
     eps: float = 1e-5
     no_pre: bool = False
@@ -93,9 +93,10 @@ class Maker:
         if form == "sparse":  # groups as STQ1_0 lays them
             lanes = weights.STQ_CODEBOOK[rng.integers(0, 32, (rows * cols // 4))]
             return lanes.reshape(-1, 4, 16, 4).transpose(0, 1, 3, 2).reshape(rows, cols)
-        z = self.o.p_zero
-        p = [(1 - z) / 2, z, (1 - z) / 2, 0] if form == "ternary" else [(1 - z) / 2, z, (1 - z) / 2 - 0.01, 0.01]
-        return rng.choice(np.array([-1, 0, 1, 2], np.int8), size=(rows, cols), p=p)
+        draw = rng.integers(0, 1 << 16, (rows, cols), dtype=np.uint16)
+        side = int((1 - self.o.p_zero) / 2 * (1 << 16))
+        q = (draw >= (1 << 16) - side).astype(np.int8) - (draw < side)
+        return q if form == "ternary" else q + ((q > 0) & (draw % 64 == 0))
 
     def coded(self, name, kind, rows, cols):
         o, k, rng = self.o, weights.KINDS[kind], self.rng(name)
@@ -194,8 +195,6 @@ class Maker:
         original = (p + "rope.scaling.original_context_length", g.U32, max(16, o.ctx // 4))
         if o.rope_scaling == "longrope":
             return [original, (p + "rope.scaling.attn_factor", g.F32, 1.19)]
-        if o.rope_scaling == "alpha":
-            return [(p + "rope.scaling.alpha", g.F32, 50.0)]
         if o.rope_scaling in ("linear", "yarn"):
             meta = [(p + "rope.scaling.type", g.STRING, o.rope_scaling), (p + "rope.scaling.factor", g.F32, 4.0)]
             return meta + ([original] if o.rope_scaling == "yarn" else [])

@@ -5,6 +5,8 @@ Text is split as Llama 3 does it (tokenizer.ggml.pre = llama-bpe), which needs t
 token ids in, token ids out needs nothing.
 """
 
+import functools
+
 TEXT = """\
 A river starts small, high in the hills, and by the time it meets the sea it is wide and slow. On the way
 it has turned a mill, carried a boat, watered a field and given a village its name. Nobody asked it to.
@@ -45,6 +47,7 @@ def _join(word, pair):
     return tuple(out)
 
 
+@functools.cache
 def learn_merges(limit):
     """The most frequent pair first; among equals the one that sorts first. Words are split at spaces,
     which is coarser than any pre-tokenizer and enough to learn from."""

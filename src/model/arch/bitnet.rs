@@ -10,6 +10,7 @@ pub(super) static BITNET_B158: ArchSpec = ArchSpec {
     activation: Activation::Relu2,
     sub_norms: true,
     always_tied: true,
+    scale_tensors: true,
     ..BASE
 };
 
