@@ -5,6 +5,7 @@ use crate::gguf::GgufError;
 use crate::kernels::KernelError;
 use crate::mem::MemError;
 use crate::model::ModelError;
+use crate::sampler::SamplerError;
 use crate::tokenizer::TokenizerError;
 
 /// Result of the core.
@@ -59,6 +60,8 @@ pub enum Error {
     Model(ModelError),
     /// The vocabulary cannot be used.
     Tokenizer(TokenizerError),
+    /// A setting of the sampler is out of its range.
+    Sampler(SamplerError),
     /// A kernel was asked for that this machine does not have.
     Kernel(KernelError),
     /// The context is full: `need` positions were asked for, `capacity` exist.
@@ -90,7 +93,14 @@ macro_rules! from_room {
         }
     )*};
 }
-from_room!(Gguf(GgufError), Mem(MemError), Model(ModelError), Tokenizer(TokenizerError), Kernel(KernelError));
+from_room!(
+    Gguf(GgufError),
+    Mem(MemError),
+    Model(ModelError),
+    Tokenizer(TokenizerError),
+    Sampler(SamplerError),
+    Kernel(KernelError)
+);
 
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -99,6 +109,7 @@ impl core::fmt::Display for Error {
             Error::Mem(e) => e.fmt(f),
             Error::Model(e) => e.fmt(f),
             Error::Tokenizer(e) => e.fmt(f),
+            Error::Sampler(e) => e.fmt(f),
             Error::Kernel(e) => e.fmt(f),
             Error::ContextFull { need, capacity } => {
                 write!(f, "the context holds {capacity} tokens and {need} are needed")

@@ -129,6 +129,12 @@ impl<'m, 's> Session<'m, 's> {
         self.config
     }
 
+    /// From now on, activations of true-binary weights (B1) take their signs at random, +1 with probability
+    /// `1 / (1 + e^-x)`, see [`crate::quant::sign_stochastic`]; `None` (at first) takes the sign of `x`.
+    pub fn set_stochastic_signs(&mut self, seed: Option<u64>) {
+        self.buffers.acts.sign_seed = seed;
+    }
+
     /// Forgets everything from position `len` on. A later position is left as it is.
     pub fn truncate(&mut self, len: usize) {
         self.cache.truncate(len, self.position);

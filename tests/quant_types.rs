@@ -3,7 +3,7 @@
 use trill::cpu::CpuFeatures;
 use trill::kernels::select;
 use trill::limits::FFN_MAX;
-use trill::quant::{ActKind, ActRow, BlockHealth, QuantType};
+use trill::quant::{ActKind, ActRow, BlockHealth, Matrix, QuantType};
 
 fn draw(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
@@ -254,6 +254,24 @@ fn check_counts_what_is_odd() {
         let mut data = vec![0b01_10_00_01; bytes];
         data[3] = 0b11_10_11_01;
         assert_eq!((ty.info().check)(&data).invalid_codes, 2, "{ty:?}");
+    }
+}
+
+#[test]
+fn health_of_a_matrix_counts_its_rows_and_its_scale() {
+    for (ty, bytes) in [(QuantType::I2_S, 32), (QuantType::Q8_0, 4 * 34), (QuantType::B1, 20)] {
+        let mut data: Vec<u8> = (0..6).flat_map(|_| row(ty, 128, || 0x55)).collect();
+        data.resize(ty.tensor_bytes(6, 128).unwrap(), 0);
+        assert_eq!(ty.row_bytes(128), Some(bytes));
+        let health = |data: &[u8], step| Matrix::new(ty, 6, 128, data).unwrap().health(step);
+        let (per_row, extra) = (if ty == QuantType::Q8_0 { 4 } else { 1 }, usize::from(ty == QuantType::I2_S));
+        // A scale of zero in the tail is noticed.
+        let want = BlockHealth { blocks: 6 * per_row + extra, zero: extra, ..BlockHealth::default() };
+        assert_eq!(health(&data, 1), want, "{ty:?}");
+        assert_eq!(health(&data, 4).blocks, 2 * per_row + extra);
+        assert_eq!(health(&data, 0), want);
+        ty.write_tail(f32::NAN, &mut data[6 * bytes..]);
+        assert_eq!(health(&data, 1).not_finite, extra, "{ty:?}");
     }
 }
 

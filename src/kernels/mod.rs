@@ -19,6 +19,8 @@ use crate::quant::{ActKind, Acts, QuantType, RowSpan};
 mod attend;
 #[macro_use]
 mod float;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod scalar;
 
 #[cfg(target_arch = "aarch64")]

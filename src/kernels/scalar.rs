@@ -2,12 +2,17 @@
 
 use super::{Kernels, RowsFn};
 use crate::mem::TileMut;
-use crate::quant::{Acts, QuantType, RowSpan, TYPES};
+use crate::quant::{Acts, QuantType, RowSpan};
 
 float_kernels!();
 
 fn rows<const TYPE: usize>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
-    let dot = TYPES[TYPE].dot;
+    reference(QuantType::ALL[TYPE], w, acts, out);
+}
+
+/// [`RowsFn`] for any type.
+pub(super) fn reference(ty: QuantType, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+    let dot = ty.info().dot;
     for t in 0..acts.n {
         let act = acts.row(t);
         let out = out.row_mut(t);

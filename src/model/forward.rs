@@ -30,7 +30,7 @@ pub(crate) struct Buffers<'s> {
     angles: &'s mut [f32],
     /// Attention scores of each thread: `group * context`.
     scores: &'s mut [f32],
-    acts: ActBuffer<'s>,
+    pub(crate) acts: ActBuffer<'s>,
     rope: RopeTable<'s>,
     rope_local: RopeTable<'s>,
 }

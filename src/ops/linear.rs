@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::mem::Carver;
 use crate::parallel::{Rows4, Team, Tiling};
-use crate::quant::{ActKind, Acts, Matrix};
+use crate::quant::{ActKind, Acts, Matrix, sign_stochastic};
 
 /// Bytes of weights in one claim: small enough that all cores stream the same neighbourhood of memory.
 const TILE_BYTES: usize = 16 << 10;
@@ -17,6 +17,8 @@ pub(crate) struct ActBuffer<'s> {
     d: &'s mut [f32],
     bsums: &'s mut [i16],
     sums: &'s mut [i32],
+    /// Seed of stochastic signs; without one they are deterministic.
+    pub(crate) sign_seed: Option<u64>,
 }
 
 impl<'s> ActBuffer<'s> {
@@ -28,6 +30,7 @@ impl<'s> ActBuffer<'s> {
             d: carver.take(batch * most(ActKind::scales), 0.0)?,
             bsums: carver.take(batch * most(ActKind::bsums), 0)?,
             sums: carver.take(batch, 0)?,
+            sign_seed: None,
         })
     }
 
@@ -42,8 +45,13 @@ impl<'s> ActBuffer<'s> {
         let (bsums, sums) = (&mut self.bsums[..n * groups], &mut self.sums[..n]);
         let matrices =
             Rows4 { a: (&mut *q, codes), b: (&mut *d, scales), c: (&mut *bsums, groups), d: (&mut *sums, 1) };
+        let seed = self.sign_seed.filter(|_| kind == ActKind::Sign);
         team.rows4(n, matrices, &|t, q, d, bsums, sum| {
-            sum[0] = kernels.quantize(kind, &x[t * k..(t + 1) * k], q, d, bsums);
+            let x = &x[t * k..(t + 1) * k];
+            sum[0] = match seed {
+                Some(seed) => sign_stochastic(x, seed, q),
+                None => kernels.quantize(kind, x, q, d, bsums),
+            };
         });
         Acts { kind, n, k, x: &[], q, d, bsums, sums }
     }
@@ -85,5 +93,52 @@ fn grain(team: &Team<'_>, parts: &[Matrix<'_>]) -> usize {
     let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
-    by_size.min(by_share).next_multiple_of(ROW_GROUP)
+    by_size.min(by_share).max(1).next_multiple_of(ROW_GROUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::CpuFeatures;
+    use crate::parallel::{Serial, with_team};
+    use crate::quant::{ActRow, QuantType};
+    use std::vec;
+    use std::vec::Vec;
+
+    /// True-binary weights see the signs that were asked for, whatever else is in the batch.
+    #[test]
+    fn signs_are_deterministic_or_seeded() {
+        let (rows, k, n) = (3, 128, 2);
+        let values: Vec<f32> = (0..rows * k).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+        let x: Vec<f32> = (0..n * k).map(|i| ((i * 53 % 97) as f32 - 48.0) / 24.0).collect();
+        let (ty, bytes) = (QuantType::B1, QuantType::B1.row_bytes(k).unwrap());
+        let mut data = vec![0; rows * bytes];
+        for (v, row) in values.chunks(k).zip(data.chunks_mut(bytes)) {
+            ty.info().encode.unwrap()(v, row);
+        }
+        let matrix = Matrix::new(ty, rows, k, &data).unwrap();
+        let kernels = crate::kernels::select(&CpuFeatures::compiled(), Some("scalar")).unwrap();
+        let mut room = vec![0u8; 8192];
+        let start = room.as_ptr().align_offset(crate::mem::ALIGN);
+        let mut acts = ActBuffer::new(n, k, &mut Carver::over(&mut room[start..]).unwrap()).unwrap();
+        let mut results = vec![];
+        for seed in [None, Some(1), Some(1), Some(2)] {
+            acts.sign_seed = seed;
+            let mut out = vec![0f32; n * rows];
+            with_team(&Serial, |team| linear(team, &kernels, &[matrix], &x, &mut acts, &mut out));
+            for (x, out) in x.chunks(k).zip(out.chunks(rows)) {
+                let mut q = vec![0i8; k / 8];
+                let sum = match seed {
+                    Some(seed) => sign_stochastic(x, seed, &mut q),
+                    None => kernels.quantize(ActKind::Sign, x, &mut q, &mut [], &mut []),
+                };
+                let act = ActRow { x: &[], q: &q, d: &[], bsums: &[], sum };
+                let want: Vec<f32> = data.chunks(bytes).map(|row| (ty.info().dot)(row, act)).collect();
+                assert_eq!(out, want);
+            }
+            results.push(out);
+        }
+        assert_eq!(results[1], results[2]);
+        assert!(results[0] != results[1] && results[1] != results[3]);
+    }
 }

@@ -41,7 +41,7 @@ impl ActKind {
     }
 
     /// Scales of a row of `k` values.
-    pub fn scales(self, k: usize) -> usize {
+    pub const fn scales(self, k: usize) -> usize {
         match self {
             ActKind::F32 | ActKind::Sign => 0,
             ActKind::Row => 1,
@@ -52,7 +52,7 @@ impl ActKind {
 
     /// Group sums (`bsums`) of a row of `k` values: per 32 for [`ActKind::Block32`], per 16 for
     /// [`ActKind::Block256`].
-    pub fn bsums(self, k: usize) -> usize {
+    pub const fn bsums(self, k: usize) -> usize {
         match self {
             ActKind::F32 | ActKind::Row | ActKind::Sign => 0,
             ActKind::Block32 => k.div_ceil(32),

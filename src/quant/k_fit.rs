@@ -22,7 +22,8 @@ pub(super) struct Search {
 }
 
 /// Fits `x = scale * code + min`, `min <= 0`: codes by rounding for a row of trial scales, for each the best scale
-/// and minimum in closed form, and the trial of least error wins (later trials start from its minimum). Returns the scale and `-min`.
+/// and minimum in closed form, and the trial of least error wins (later trials start from its minimum). Returns
+/// the scale and `-min`.
 pub(super) fn affine(x: &[f32], weights: &[f32], search: &Search, codes: &mut [u8]) -> (f32, f32) {
     let (lo, hi) = bounds(x);
     let lo = if lo > 0.0 { 0.0 } else { lo };

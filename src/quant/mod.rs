@@ -226,6 +226,22 @@ impl<'a> Matrix<'a> {
         self.data
     }
 
+    /// What is odd in every `step`-th row (1: all), and in the tensor scale if there is one: it counts as one
+    /// more block.
+    pub fn health(&self, step: usize) -> BlockHealth {
+        let t = self.ty.info();
+        let mut health = BlockHealth::default();
+        if t.tail != 0 {
+            health.blocks = 1;
+            health.not_finite = usize::from(!self.scale.is_finite());
+            health.zero = usize::from(self.scale == 0.0);
+        }
+        for row in (0..self.rows).step_by(step.max(1)) {
+            health += (t.check)(self.span(row..row + 1).data);
+        }
+        health
+    }
+
     /// Rows `range`, as the kernels take them. Out-of-range rows give an empty view.
     pub fn span(&self, range: core::ops::Range<usize>) -> RowSpan<'a> {
         let data = range

@@ -1,7 +1,7 @@
 //! Q2_K: 256 weights in 84 bytes, 16 sub-blocks of 16: `w = (d * scale_j) * code - dmin * min_j`.
 //!
-//! Bytes 0..16: low nibble `scale_j`, high nibble `min_j`; 16..80 codes: weight `i` is in bits `i % 128 / 32 * 2` and up
-//! of byte `16 + i / 128 * 32 + i % 32`; 80..82 `d`, 82..84 `dmin` (binary16).
+//! Bytes 0..16: low nibble `scale_j`, high nibble `min_j`; 16..80 codes: weight `i` is in bits
+//! `i % 128 / 32 * 2` and up of byte `16 + i / 128 * 32 + i % 32`; 80..82 `d`, 82..84 `dmin` (binary16).
 //!
 //! `dot` (Block256): `acc = acc + ((isum as f32) * (d * da) - (msum as f32) * (dmin * da))`,
 //! `isum = sum_j(scale_j * sum(code * q))`, at most 15 * 3 * 128 * 256 < 2^21;
@@ -50,8 +50,8 @@ fn pack(v: &[f32; 256]) -> [u8; 84] {
     };
     let k = Affine::<16>::encode(v, 15, 3, fit);
     let mut b = [0; 84];
-    for j in 0..16 {
-        b[j] = k.scales[j] | k.mins[j] << 4;
+    for (b, (s, m)) in b.iter_mut().zip(k.scales.iter().zip(k.mins)) {
+        *b = s | m << 4;
     }
     for (i, c) in k.codes.iter().enumerate() {
         b[place(i).0] |= c << place(i).1;

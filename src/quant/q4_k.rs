@@ -1,6 +1,6 @@
 //! Q4_K: 256 weights in 144 bytes, 8 sub-blocks of 32: `w = (d * scale_j) * code - dmin * min_j`.
 //!
-//! Bytes 0..2 `d`, 2..4 `dmin` (binary16); 4..16 scales and minima, see [`super::k_block::unpack_scales`]; 16..144 codes:
+//! Bytes 0..2 `d`, 2..4 `dmin` (binary16); 4..16 scales and minima, see `unpack_scales` in `k_block.rs`; 16..144 codes:
 //! weight `i` is the low (even `i / 32`) or high nibble of byte `16 + i / 64 * 32 + i % 32`.
 //!
 //! `dot` (Block256): `acc = acc + ((isum as f32) * (d * da) - (msum as f32) * (dmin * da))`,

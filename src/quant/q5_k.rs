@@ -1,6 +1,6 @@
 //! Q5_K: 256 weights in 176 bytes, 8 sub-blocks of 32: `w = (d * scale_j) * code - dmin * min_j`.
 //!
-//! Bytes 0..2 `d`, 2..4 `dmin` (binary16); 4..16 scales and minima, see [`super::k_block::unpack_scales`]; 16..48 the codes'
+//! Bytes 0..2 `d`, 2..4 `dmin` (binary16); 4..16 scales and minima, see `unpack_scales` in `k_block.rs`; 16..48 the codes'
 //! fifth bits (weight `i`: bit `i / 32` of byte `16 + i % 32`); 48..176 their low four: the low (even `i / 32`) or
 //! high nibble of byte `48 + i / 64 * 32 + i % 32`.
 //!

@@ -1,8 +1,8 @@
 //! STQ1_0 (Tencent's "Sherry", llama.cpp pull request 22836): 256 weights in 42 bytes, `w = d * code`; of every group
 //! of four weights one is 0 and three are +1 or -1.
 //!
-//! Lane `p` of group `g` is weight `g / 16 * 64 + g % 16 + 16 * p`. Group `g` has a slot (low nibble of byte `g / 2` for
-//! even `g`, else high) and a sign (bit `g % 8` of byte `32 + g / 8`). The slot's upper two bits are the lane
+//! Lane `p` of group `g` is weight `g / 16 * 64 + g % 16 + 16 * p`. Group `g` has a slot (low nibble of byte
+//! `g / 2` for even `g`, else high) and a sign (bit `g % 8` of byte `32 + g / 8`). The slot's upper two bits are the lane
 //! of the zero; of the other three lanes in order, the first is +1, the second -1 where slot bit 0 is set,
 //! the third -1 where slot bit 1 is set; sign 1 negates all three. Bytes 40..42 are `d` (binary16).
 //!

@@ -1,7 +1,7 @@
 //! Builds GGUF files in memory, sound ones and, on request, unsound ones.
 
+pub(crate) use super::memory::Memory;
 use trill::gguf::{Gguf, GgufError};
-use trill::mem::{ALIGN, Carver};
 
 /// Type numbers of values.
 pub(crate) const U8: u32 = 0;
@@ -120,19 +120,6 @@ impl GgufFile {
         }
         out.extend(data);
         out
-    }
-}
-
-/// A block of memory that a [`Carver`] accepts.
-#[derive(Default)]
-pub(crate) struct Memory(Vec<u8>);
-
-impl Memory {
-    /// A carver over `bytes` bytes.
-    pub(crate) fn carver(&mut self, bytes: usize) -> Carver<'_> {
-        self.0.resize(bytes + ALIGN, 0);
-        let skip = self.0.as_ptr().align_offset(ALIGN);
-        Carver::over(&mut self.0[skip..skip + bytes]).expect("aligned memory")
     }
 }
 

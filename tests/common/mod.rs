@@ -1,3 +1,4 @@
 //! What several test programs share.
 
 pub(crate) mod gguf_file;
+pub(crate) mod memory;

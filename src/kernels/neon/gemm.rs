@@ -9,7 +9,7 @@ use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 
 use super::dot::Dot;
-use super::weight::{Style, Weight, finish_row, fold, halves};
+use super::weight::{Style, Weight, each_group, finish_row, fold, halves};
 use crate::mem::TileMut;
 use crate::quant::{Acts, RowSpan};
 
@@ -105,11 +105,10 @@ fn job<W: Weight, const T: usize>(
     let columns = COLUMNS.min(w.cols - column);
     let token: [_; T] = core::array::from_fn(|i| acts.row(t + i.min(tokens - 1)));
     let unit = column / W::Style::UNIT;
-    let sums = if W::Style::UNIT == 32 { unit } else { column / 16 };
     Job {
         x: token.map(|a| a.q[column..].as_ptr()),
         d: token.map(|a| if W::Style::ROW { a.d.as_ptr() } else { a.d[unit..].as_ptr() }),
-        bsums: token.map(|a| if W::Style::ROW { a.bsums.as_ptr() } else { a.bsums[sums..].as_ptr() }),
+        bsums: token.map(|a| if W::Style::ROW { a.bsums.as_ptr() } else { a.bsums[unit * W::Style::SUMS..].as_ptr() }),
         sums: token.map(|a| a.sum),
         out: core::array::from_fn(|i| out.row_mut(t + i.min(tokens - 1))[row..].as_mut_ptr()),
         rows: 8.min(w.rows - row),
@@ -137,11 +136,11 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
             // SAFETY: the blocks exist; the panel has room for `COLUMNS` columns of codes and units.
             unsafe {
                 let codes = (&raw mut (*panel).codes).cast::<i8>().add(8 * block * W::BLOCK + 64 * q);
-                for g in 0..W::BLOCK / 32 {
+                each_group!(W::BLOCK / 32, g => {
                     let rows = p.map(|p| W::codes(p, g).map(|c| vsubq_s8(c, bias)));
                     D::store(codes.add(256 * g), rows.map(|r| r[0]));
                     D::store(codes.add(256 * g + 128), rows.map(|r| r[1]));
-                }
+                });
                 if !W::Style::ROW {
                     let d = halves(p, W::SCALE_AT);
                     let m = if W::Style::MIN { halves(p, W::MIN_AT) } else { d };

@@ -42,40 +42,21 @@ unsafe fn blocks<W: Weight, D: Dot>(mut p: [*const u8; 4], k: usize, act: ActRow
     let mut acc = unsafe { vdupq_n_f32(0.0) };
     for _ in 0..k / W::BLOCK {
         // SAFETY: k / BLOCK blocks lie behind each pointer; the token has as many units as the row, each with
-        // `unit` values, one scale and one (unit 32) or 16 (unit 256) sums.
+        // `UNIT` values, one scale and `SUMS` sums.
         unsafe {
             let d = halves(p, W::SCALE_AT);
             let m = if W::Style::MIN { halves(p, W::MIN_AT) } else { d };
+            let isum = W::block4::<D>(p, x, bsums);
             for u in 0..W::BLOCK / unit {
-                let init = bias::<W>(bsums);
-                let isum = reduce4(W::dot4::<D>(p, u * unit / 32, unit / 32, x, init));
-                let bsum = if W::Style::MIN { f32::from(*bsums) } else { 0.0 };
-                acc = fold::<W::Style>(acc, isum, d, m, *da, bsum);
-                (x, da, bsums) = (x.add(unit), da.add(1), bsums.add(if unit == 32 { 1 } else { 16 }));
+                let bsum = if W::Style::MIN { f32::from(*bsums.add(u)) } else { 0.0 };
+                acc = fold::<W::Style>(acc, isum[u], d, m, *da.add(u), bsum);
             }
+            let units = W::BLOCK / unit;
+            (x, da, bsums) = (x.add(W::BLOCK), da.add(units), bsums.add(units * W::Style::SUMS));
             for p in &mut p {
                 *p = p.add(W::BYTES);
             }
         }
     }
     acc
-}
-
-/// `-BIAS` times the sum of a unit's activations, spread over four lanes: what biased codes count too much.
-///
-/// # Safety
-/// One (unit 32) or 16 (unit 256) values must be readable at `bsums`.
-#[inline(always)]
-unsafe fn bias<W: Weight>(bsums: *const i16) -> int32x4_t {
-    // SAFETY: the caller's.
-    unsafe {
-        match W::BIAS {
-            0 => zero(),
-            b if W::Style::UNIT == 32 => vsetq_lane_s32::<0>(-i32::from(b) * i32::from(*bsums), zero()),
-            b => {
-                let pairs = vpaddlq_s16(vld1q_s16(bsums));
-                vmulq_n_s32(vpadalq_s16(pairs, vld1q_s16(bsums.add(8))), -i32::from(b))
-            }
-        }
-    }
 }

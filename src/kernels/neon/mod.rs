@@ -1,7 +1,8 @@
 //! aarch64 levels: plain NEON (Cortex-A53, A72), NEON with `SDOT` (Cortex-A76) and with `SMMLA` (newer phones).
 //!
 //! - `dot.rs`: the int8 dot-product step of each level.
-//! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`.
+//! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`,
+//!   `ternary.rs`, `bits.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
 //! - `floats.rs`: F32, F16 and BF16 rows, the same at every level.
@@ -9,11 +10,13 @@
 // Arrays of registers are walked by index, several side by side.
 #![allow(clippy::needless_range_loop)]
 
+mod bits;
 mod blocks32;
 mod dot;
 mod floats;
 mod gemm;
 mod gemv;
+mod ternary;
 mod weight;
 
 use super::Kernels;
@@ -79,7 +82,7 @@ macro_rules! level {
 /// The table with every type's entry of the surrounding level.
 macro_rules! with_types {
     ($table:expr) => {{
-        use super::blocks32;
+        use super::{bits, blocks32, ternary};
         use crate::quant::QuantType;
         $table
             .with(QuantType::Q4_0, of::<blocks32::Q4_0>())
@@ -87,6 +90,15 @@ macro_rules! with_types {
             .with(QuantType::Q5_0, of::<blocks32::Q5_0>())
             .with(QuantType::Q5_1, of::<blocks32::Q5_1>())
             .with(QuantType::Q8_0, of::<blocks32::Q8_0>())
+            .with(QuantType::I2_S, of::<ternary::I2S>())
+            .with(QuantType::I2_S_ARM, of::<ternary::I2SArm>())
+            .with(QuantType::TQ1_0, of::<ternary::Tq1_0>())
+            .with(QuantType::TQ2_0, of::<ternary::Tq2_0>())
+            .with(QuantType::Q1_0, of::<bits::Q1_0>())
+            .with(QuantType::Q2_0, of::<bits::Q2_0>())
+            .with(QuantType::Q2_0_G128, of::<bits::Q2_0G128>())
+            .with(QuantType::PTQ1_0, of::<ternary::Ptq1_0>())
+            .with(QuantType::STQ1_0, of::<ternary::Stq1_0>())
     }};
 }
 use with_types;

@@ -2,13 +2,15 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, load32};
+use super::dot::{Dot, load32, reduce4, zero};
 use super::floats::widen_low;
 
 /// Where integers become floats, the same for many types.
 pub(super) trait Style {
     /// Columns summed as integers before a float operation. Unused if `ROW`.
     const UNIT: usize;
+    /// Group sums of a unit: one for 32 columns of `Block32`, one for each 16 of `Block256`.
+    const SUMS: usize = if Self::UNIT == 32 { 1 } else { Self::UNIT / 16 };
     /// All columns of a row are summed as integers, [`crate::quant::ActKind::Row`].
     const ROW: bool = false;
     /// A block has a minimum `m` beside its scale: `w = d * code + m`.
@@ -43,7 +45,7 @@ impl Style for Scaled256 {
     const UNIT: usize = 256;
 }
 impl Style for WholeRow {
-    const UNIT: usize = 64;
+    const UNIT: usize = 32;
     const ROW: bool = true;
 }
 
@@ -62,14 +64,14 @@ pub(super) trait Weight {
     /// Byte of the binary16 minimum.
     const MIN_AT: usize = 0;
 
-    /// Codes of columns `32 * g..32 * g + 32` of a block; if `ROW`, of a row (its blocks follow each other).
+    /// Codes of columns `32 * g..32 * g + 32` of a block. `g` is a constant wherever this is called.
     ///
     /// # Safety
-    /// The block that holds them must be readable.
+    /// The block must be readable.
     unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2];
 
     /// Four rows times one token over columns `32 * first..32 * (first + groups)`, starting from `init`;
-    /// the lanes of a result add up to a row's sum. A type overrides this where it knows a shorter way.
+    /// the lanes of a result add up to a row's sum. `groups` is 1 or 8 or, if `ROW`, all of a row.
     ///
     /// # Safety
     /// The blocks must be readable, and `32 * groups` values at `x`.
@@ -81,22 +83,100 @@ pub(super) trait Weight {
         x: *const i8,
         init: int32x4_t,
     ) -> [int32x4_t; 4] {
-        let mut acc = [init; 4];
-        for g in 0..groups {
-            // SAFETY: the caller's.
-            unsafe {
-                let x = load32(x.add(32 * g));
-                for r in 0..4 {
-                    let w = Self::codes(p[r], first + g);
-                    acc[r] = if Self::Style::WIDE {
-                        D::dot32::<true>(acc[r], w, x)
-                    } else {
-                        D::dot32::<false>(acc[r], w, x)
-                    };
-                }
+        // SAFETY: the caller's.
+        unsafe { dot4::<Self, D>(p, first, groups, x, init) }
+    }
+
+    /// A block of four rows times one token: the sums of each unit (the first `BLOCK / UNIT`), lane = row.
+    ///
+    /// # Safety
+    /// The blocks must be readable, `BLOCK` values at `x` and their group sums at `bsums`.
+    #[inline(always)]
+    unsafe fn block4<D: Dot>(p: [*const u8; 4], x: *const i8, bsums: *const i16) -> [int32x4_t; 4] {
+        // SAFETY: the caller's.
+        unsafe { block4::<Self, D>(p, x, bsums) }
+    }
+}
+
+/// Runs the body for `$g` from 0 on while it is below `$n` (at most 8), a constant each time.
+macro_rules! each_group {
+    ($n:expr, $g:ident => $body:block) => {
+        each_group!(@ $n, $g, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $n:expr, $g:ident, $body:block, $($i:literal)*) => {{
+        debug_assert!($n <= 8);
+        $(if $i < $n {
+            let $g: usize = $i;
+            $body
+        })*
+    }};
+}
+pub(super) use each_group;
+
+/// [`Weight::dot4`] for types that know no shorter way.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn dot4<W: Weight + ?Sized, D: Dot>(
+    p: [*const u8; 4],
+    first: usize,
+    groups: usize,
+    x: *const i8,
+    init: int32x4_t,
+) -> [int32x4_t; 4] {
+    let mut acc = [init; 4];
+    each_group!(groups, g => {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = load32(x.add(32 * g));
+            for r in 0..4 {
+                let w = W::codes(p[r], first + g);
+                acc[r] = if W::Style::WIDE { D::dot32::<true>(acc[r], w, x) } else { D::dot32::<false>(acc[r], w, x) };
             }
         }
-        acc
+    });
+    acc
+}
+
+/// [`Weight::block4`] for types that know no shorter way.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn block4<W: Weight + ?Sized, D: Dot>(
+    p: [*const u8; 4],
+    x: *const i8,
+    bsums: *const i16,
+) -> [int32x4_t; 4] {
+    let unit = W::Style::UNIT;
+    let mut isum = [zero(); 4];
+    each_group!(W::BLOCK / unit, u => {
+        // SAFETY: unit u of the block and of the token.
+        unsafe {
+            let init = bias::<W>(bsums.add(W::Style::SUMS * u));
+            isum[u % 4] = reduce4(W::dot4::<D>(p, u * unit / 32, unit / 32, x.add(unit * u), init));
+        }
+    });
+    isum
+}
+
+/// `-BIAS` times the sum of a unit's activations, spread over four lanes: what biased codes count too much.
+///
+/// # Safety
+/// The unit's group sums must be readable.
+#[inline(always)]
+unsafe fn bias<W: Weight + ?Sized>(bsums: *const i16) -> int32x4_t {
+    // SAFETY: the caller's.
+    unsafe {
+        match W::BIAS {
+            0 => zero(),
+            b if W::Style::UNIT == 32 => vsetq_lane_s32::<0>(-i32::from(b) * i32::from(*bsums), zero()),
+            b => {
+                let pairs = vpaddlq_s16(vld1q_s16(bsums));
+                vmulq_n_s32(vpadalq_s16(pairs, vld1q_s16(bsums.add(8))), -i32::from(b))
+            }
+        }
     }
 }
 

@@ -1,18 +1,54 @@
-//! x86-64 levels.
+//! x86-64 levels: sets of instructions ([`ymm`], [`zmm`]) for the shared [`super::lanes`].
 
 use super::Kernels;
-use super::scalar::BASE;
+
+mod ymm;
+mod zmm;
+
+/// Defines `TABLE`: the given table with this level's functions for the types of [`super::lanes`].
+macro_rules! level {
+    ($features:literal, $token:ty, $base:expr; $($ty:ident)*) => {
+        pub(super) const TABLE: Kernels = $base$(.with(QuantType::$ty, {
+            #[target_feature(enable = $features)]
+            fn rows(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+                // SAFETY: the features are enabled here; the shapes are those of `RowsFn`.
+                unsafe { lanes::rows::<_, lanes::$ty>(<$token>::new(), w, acts, out) }
+            }
+            rows
+        }))*;
+    };
+}
 
 mod avx2 {
+    use super::ymm::Ymm;
+    use crate::kernels::{Kernels, lanes, scalar::BASE};
+    use crate::mem::TileMut;
+    use crate::quant::{Acts, QuantType, RowSpan};
+
     float_kernels!("avx2,f16c");
-    pub(super) const TABLE: super::Kernels = super::Kernels { name: "avx2", float: FLOAT, ..super::BASE };
+    pub(super) const FLOATS: Kernels = Kernels { name: "avx2", float: FLOAT, ..BASE };
+    lanes::lane_types!(level; "avx2,f16c", Ymm<false>, FLOATS);
 }
+
 mod avx_vnni {
-    pub(super) const TABLE: super::Kernels = super::Kernels { name: "avx-vnni", ..super::avx2::TABLE };
+    use super::{avx2::FLOATS, ymm::Ymm};
+    use crate::kernels::{Kernels, lanes};
+    use crate::mem::TileMut;
+    use crate::quant::{Acts, QuantType, RowSpan};
+
+    const BASE: Kernels = Kernels { name: "avx-vnni", ..FLOATS };
+    lanes::lane_types!(level; "avx2,f16c,avxvnni", Ymm<true>, BASE);
 }
+
 mod avx512 {
+    use super::zmm::Zmm;
+    use crate::kernels::{Kernels, lanes, scalar::BASE};
+    use crate::mem::TileMut;
+    use crate::quant::{Acts, QuantType, RowSpan};
+
     float_kernels!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c");
-    pub(super) const TABLE: super::Kernels = super::Kernels { name: "avx512-vnni", float: FLOAT, ..super::BASE };
+    const FLOATS: Kernels = Kernels { name: "avx512-vnni", float: FLOAT, ..BASE };
+    lanes::lane_types!(level; "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, FLOATS);
 }
 
 pub(super) static AVX2: Kernels = avx2::TABLE;

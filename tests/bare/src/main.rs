@@ -43,7 +43,8 @@ fn generate() -> trill::Result<[u32; 8]> {
     let gguf = Gguf::parse(MODEL, &mut carver)?;
     let model = Model::load(&gguf, &mut carver)?;
     let kernels = kernels::select(&CpuFeatures::compiled(), None)?;
-    let config = SessionConfig { context: 64, batch: 16, threads: 1, logit_rows: 1, kv_type: KvType::F16 };
+    let config =
+        SessionConfig { context: 64, batch: 16, threads: 1, logit_rows: 1, cache_k: KvType::F16, cache_v: KvType::F16 };
     let mut session = Session::new(&model, kernels, config, &mut carver)?;
     let mut out = [0; 8];
     let mut next = greedy(&mut session, PROMPT)?;

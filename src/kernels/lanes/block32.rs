@@ -1,0 +1,231 @@
+//! The types whose activation has a scale per 32 values, but for the ternary ones.
+
+use super::{At, Lanes, Rows, Sums, Unpack};
+use crate::quant::QuantType;
+
+/// `acc + isum * (d * da)`.
+#[inline(always)]
+pub(super) fn scaled<S: Lanes>(s: S, acc: S::V, sum: S::V, d: S::V, da: f32) -> S::V {
+    s.fadd(acc, s.fmul(s.float(sum), s.fmul(d, s.splat(da.to_bits()))))
+}
+
+/// `acc + (isum * (d * da) + m * (da * bsum))`.
+///
+/// # Safety
+/// `act` has sub-block `i`.
+#[inline(always)]
+unsafe fn scaled_min<S: Lanes>(s: S, acc: S::V, sum: S::V, [d, m]: [S::V; 2], act: At, i: usize) -> S::V {
+    // SAFETY: by contract.
+    let (da, bsum) = unsafe { (act.scale(i), act.bsum(i)) };
+    let dot = s.fmul(s.float(sum), s.fmul(d, s.splat(da.to_bits())));
+    s.fadd(acc, s.fadd(dot, s.fmul(m, s.splat((da * bsum as f32).to_bits()))))
+}
+
+/// `sum - n * bsum`: removes the offset `n` of the codes of sub-block `i`.
+///
+/// # Safety
+/// `act` has sub-block `i`.
+#[inline(always)]
+pub(super) unsafe fn centred<S: Lanes>(s: S, sum: S::V, n: i32, act: At, i: usize) -> S::V {
+    // SAFETY: by contract.
+    s.sub(sum, s.splat(unsafe { n * act.bsum(i) } as u32))
+}
+
+/// 16 bytes at `at` of four 2-bit codes each, in order, to code vectors `first ..`.
+///
+/// # Safety
+/// Every row holds 16 bytes.
+#[inline(always)]
+unsafe fn crumbs<S: Lanes>(s: S, at: Rows, first: usize, put: &mut impl FnMut(usize, S::V)) {
+    // SAFETY: by contract.
+    for (i, bytes) in unsafe { s.load4(at) }.into_iter().enumerate() {
+        for c in 0..4 {
+            put(first + 4 * i + c, s.crumbs(bytes, c));
+        }
+    }
+}
+
+/// `d` and `m`, the two binary16 of a dword.
+#[inline(always)]
+pub(super) fn two_halves<S: Lanes>(s: S, v: S::V) -> [S::V; 2] {
+    [s.half(v), s.half(s.shr(v, 16))]
+}
+
+/// 16 bytes at `at`, byte `j` = codes `j` and `j + 16`, with fifth bits taken from `high` if any.
+///
+/// # Safety
+/// Every row holds 16 bytes.
+#[inline(always)]
+unsafe fn nibbles<S: Lanes>(s: S, at: Rows, high: Option<S::V>, put: &mut impl FnMut(usize, S::V)) {
+    let low = s.splat(0x0f0f_0f0f);
+    // SAFETY: by contract.
+    let bytes = unsafe { s.load4(at) };
+    for c in 0..8 {
+        let codes = s.and(if c < 4 { bytes[c] } else { s.shr(bytes[c - 4], 4) }, low);
+        put(
+            c,
+            match high {
+                Some(high) => s.or(codes, s.bits(high, c, 4)),
+                None => codes,
+            },
+        );
+    }
+}
+
+/// A type: bytes and weights of a block, largest code, scales; how it unpacks; and how the sum of sub-block `i`
+/// goes into the row's.
+macro_rules! block32 {
+    ($ty:ident, $bytes:literal, $block:literal, $max:expr, [$($scales:tt)*],
+     |$s:ident, $at:ident, $put:ident| $unpack:expr,
+     |$acc:ident, $sum:ident, $w:ident, $act:ident, $i:ident| $fold:expr) => {
+        pub(in crate::kernels) struct $ty;
+
+        impl Unpack for $ty {
+            const TYPE: QuantType = QuantType::$ty;
+            const BLOCK: usize = $block;
+            const BYTES: usize = $bytes;
+            const SUB: usize = 32;
+            const CODE_MAX: Option<usize> = $max;
+            type Scales<V: Copy> = $($scales)*;
+
+            #[inline(always)]
+            unsafe fn unpack<S: Lanes>(
+                $s: S,
+                $at: Rows,
+                mut $put: impl FnMut(usize, S::V),
+            ) -> Self::Scales<S::V> {
+                // SAFETY: every row holds a block of these bytes, by contract.
+                unsafe { $unpack }
+            }
+
+            #[inline(always)]
+            unsafe fn fold<S: Lanes>(
+                $s: S,
+                $w: &Self::Scales<S::V>,
+                $i: usize,
+                $sum: S::V,
+                $act: At,
+                sums: &mut Sums<S::V>,
+            ) {
+                let $acc = sums.acc;
+                // SAFETY: the activation has sub-block `i`, by contract.
+                sums.acc = unsafe { $fold };
+            }
+        }
+    };
+}
+pub(super) use block32;
+
+block32!(
+    Q4_0,
+    18,
+    32,
+    Some(15),
+    [V],
+    |s, at, put| {
+        nibbles(s, at.at(2), None, &mut put);
+        s.half(s.load(at))
+    },
+    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 8, act, i), *d, act.scale(i))
+);
+
+block32!(
+    Q4_1,
+    20,
+    32,
+    Some(15),
+    [[V; 2]],
+    |s, at, put| {
+        nibbles(s, at.at(4), None, &mut put);
+        two_halves(s, s.load(at))
+    },
+    |acc, sum, dm, act, i| scaled_min(s, acc, sum, *dm, act, i)
+);
+
+block32!(
+    Q5_0,
+    22,
+    32,
+    Some(31),
+    [V],
+    |s, at, put| {
+        nibbles(s, at.at(6), Some(s.load(at.at(2))), &mut put);
+        s.half(s.load(at))
+    },
+    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 16, act, i), *d, act.scale(i))
+);
+
+block32!(
+    Q5_1,
+    24,
+    32,
+    Some(31),
+    [[V; 2]],
+    |s, at, put| {
+        nibbles(s, at.at(8), Some(s.load(at.at(4))), &mut put);
+        two_halves(s, s.load(at))
+    },
+    |acc, sum, dm, act, i| scaled_min(s, acc, sum, *dm, act, i)
+);
+
+block32!(
+    Q8_0,
+    34,
+    32,
+    None,
+    [V],
+    |s, at, put| {
+        for half in 0..2 {
+            for (i, codes) in s.load4(at.at(2 + 16 * half)).into_iter().enumerate() {
+                put(4 * half + i, s.signed(codes));
+            }
+        }
+        s.half(s.load(at))
+    },
+    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, S::BIAS, act, i), *d, act.scale(i))
+);
+
+// Code 1 for the weight d, 0 for -d: their sum is 2 * sum(code * q) - sum(q).
+block32!(
+    Q1_0,
+    18,
+    128,
+    Some(1),
+    [V],
+    |s, at, put| {
+        for (i, signs) in s.load4(at.at(2)).into_iter().enumerate() {
+            for c in 0..8 {
+                put(8 * i + c, s.bits(signs, c, 0));
+            }
+        }
+        s.half(s.load(at))
+    },
+    |acc, sum, d, act, i| scaled(s, acc, centred(s, s.add(sum, sum), 1, act, i), *d, act.scale(i))
+);
+
+block32!(
+    Q2_0,
+    18,
+    64,
+    Some(3),
+    [V],
+    |s, at, put| {
+        crumbs(s, at.at(2), 0, &mut put);
+        s.half(s.load(at))
+    },
+    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 1, act, i), *d, act.scale(i))
+);
+
+block32!(
+    Q2_0_G128,
+    34,
+    128,
+    Some(3),
+    [V],
+    |s, at, put| {
+        crumbs(s, at.at(2), 0, &mut put);
+        crumbs(s, at.at(18), 16, &mut put);
+        s.half(s.load(at))
+    },
+    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 1, act, i), *d, act.scale(i))
+);

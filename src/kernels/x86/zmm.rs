@@ -1,0 +1,234 @@
+//! AVX-512: 16 rows at a time. Instructions: F, BW, VL, VBMI, VNNI.
+
+use crate::kernels::lanes::{Dot, Lanes, Rows};
+use core::arch::x86_64::*;
+
+/// Proof that the CPU has the instructions named above.
+#[derive(Clone, Copy)]
+pub(super) struct Zmm(());
+
+impl Zmm {
+    /// # Safety
+    /// The CPU has the instructions named above.
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Self {
+        Zmm(())
+    }
+}
+
+/// Lane-wise operations of two vectors.
+macro_rules! lane_wise {
+    ($($name:ident = $intrinsic:ident),* $(,)?) => {$(
+        #[inline(always)]
+        fn $name(self, a: __m512i, b: __m512i) -> __m512i {
+            // SAFETY: `self` proves the instructions.
+            unsafe { $intrinsic(a, b) }
+        }
+    )*};
+}
+
+/// Lane-wise operations of two vectors of f32.
+macro_rules! float_wise {
+    ($($name:ident = $intrinsic:ident),* $(,)?) => {$(
+        #[inline(always)]
+        fn $name(self, a: __m512i, b: __m512i) -> __m512i {
+            // SAFETY: `self` proves the instructions.
+            unsafe { _mm512_castps_si512($intrinsic(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))) }
+        }
+    )*};
+}
+
+/// Four rows' first dwords, rows `r .. r + 4`.
+///
+/// # Safety
+/// The rows hold 4 bytes.
+#[inline(always)]
+unsafe fn four(at: Rows, r: usize) -> __m128i {
+    // SAFETY: by contract; SSE2 is always there.
+    unsafe {
+        let d = |i| at.row(r + i).cast::<i32>().read_unaligned();
+        _mm_setr_epi32(d(0), d(1), d(2), d(3))
+    }
+}
+
+impl Lanes for Zmm {
+    const N: usize = 16;
+    const BIAS: i32 = 128;
+    type V = __m512i;
+
+    lane_wise!(
+        and = _mm512_and_si512,
+        or = _mm512_or_si512,
+        add = _mm512_add_epi32,
+        sub = _mm512_sub_epi32,
+        mul = _mm512_mullo_epi32,
+    );
+
+    float_wise!(fadd = _mm512_add_ps, fsub = _mm512_sub_ps, fmul = _mm512_mul_ps, fdiv = _mm512_div_ps,);
+
+    #[inline(always)]
+    fn splat(self, v: u32) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_set1_epi32(v as i32) }
+    }
+
+    #[inline(always)]
+    fn shr(self, a: __m512i, n: u32) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_srlv_epi32(a, _mm512_set1_epi32(n as i32)) }
+    }
+
+    #[inline(always)]
+    fn sra(self, a: __m512i, n: u32) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_srav_epi32(a, _mm512_set1_epi32(n as i32)) }
+    }
+
+    #[inline(always)]
+    fn triple(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_add_epi8(_mm512_add_epi8(a, a), a) }
+    }
+
+    #[inline(always)]
+    fn shl(self, a: __m512i, n: u32) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_sllv_epi32(a, _mm512_set1_epi32(n as i32)) }
+    }
+
+    #[inline(always)]
+    fn float(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_castps_si512(_mm512_cvtepi32_ps(a)) }
+    }
+
+    #[inline(always)]
+    fn half(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_castps_si512(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a))) }
+    }
+
+    #[inline(always)]
+    fn bits(self, a: __m512i, c: usize, place: u32) -> __m512i {
+        // Byte i of a quadword becomes the 8 bits that start where its bit lies, less `place`.
+        let byte = |i: u64| (32 * (i / 4) + 4 * c as u64 + i % 4).wrapping_sub(u64::from(place)) & 63;
+        let control = (0..8).fold(0, |all, i| all | byte(i) << (8 * i));
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let bytes = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(control as i64), a);
+            _mm512_and_si512(bytes, _mm512_set1_epi8((1u8 << place) as i8))
+        }
+    }
+
+    #[inline(always)]
+    fn crumbs(self, a: __m512i, c: usize) -> __m512i {
+        let control = (0..8u64).fold(0, |all, i| all | (32 * (i / 4) + 8 * c as u64 + 2 * (i % 4)) << (8 * i));
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let bytes = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(control as i64), a);
+            _mm512_and_si512(bytes, _mm512_set1_epi8(3))
+        }
+    }
+
+    #[inline(always)]
+    fn thirds(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            // 3 * 86 and 3 * 171 are the first to reach 256 and 512.
+            let (one, two) = (_mm512_set1_epi8(86), _mm512_set1_epi8(171u8 as i8));
+            let ones = _mm512_maskz_set1_epi8(_mm512_cmpge_epu8_mask(a, one), 1);
+            _mm512_mask_blend_epi8(_mm512_cmpge_epu8_mask(a, two), ones, _mm512_set1_epi8(2))
+        }
+    }
+
+    #[inline(always)]
+    fn lookup(self, a: __m512i, table: &[u8; 32]) -> __m512i {
+        // SAFETY: `self` proves the instructions; the table is 32 bytes.
+        unsafe {
+            let table = _mm256_loadu_si256(table.as_ptr().cast());
+            _mm512_permutexvar_epi8(a, _mm512_castsi256_si512(table))
+        }
+    }
+
+    #[inline(always)]
+    fn madd(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
+    }
+
+    #[inline(always)]
+    fn signed(self, codes: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_xor_si512(codes, _mm512_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    fn dot(self, part: __m512i, codes: __m512i, act: __m512i, _: Dot) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_dpbusd_epi32(part, codes, act) }
+    }
+
+    #[inline(always)]
+    fn close(self, part: __m512i, _: Dot) -> __m512i {
+        part
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast(self, p: *const u8) -> __m512i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, at: Rows) -> __m512i {
+        // SAFETY: `self` proves the instructions, the caller the rows.
+        unsafe {
+            let v = _mm512_castsi128_si512(four(at, 0));
+            let v = _mm512_inserti32x4::<1>(v, four(at, 4));
+            let v = _mm512_inserti32x4::<2>(v, four(at, 8));
+            _mm512_inserti32x4::<3>(v, four(at, 12))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load4(self, at: Rows) -> [__m512i; 4] {
+        // SAFETY: `self` proves the instructions, the caller the rows.
+        unsafe {
+            let row = |r: usize| _mm_loadu_si128(at.row(r).cast());
+            // Rows r, r + 4, r + 8, r + 12 in the four quarters; then each quarter is a 4 x 4 transpose.
+            let rows = |r: usize| {
+                let v = _mm512_castsi128_si512(row(r));
+                let v = _mm512_inserti32x4::<1>(v, row(r + 4));
+                let v = _mm512_inserti32x4::<2>(v, row(r + 8));
+                _mm512_inserti32x4::<3>(v, row(r + 12))
+            };
+            let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
+            let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab_low, cd_low),
+                _mm512_unpackhi_epi64(ab_low, cd_low),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn get(self, p: *const f32) -> __m512i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_castps_si512(_mm512_loadu_ps(p)) }
+    }
+
+    #[inline(always)]
+    unsafe fn put(self, p: *mut f32, v: __m512i) {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_storeu_ps(p, _mm512_castsi512_ps(v)) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}

@@ -1,0 +1,369 @@
+//! Every kernel level gives the bits of the scalar level, for every weight type and every float operation.
+//!
+//! Levels that this CPU lacks are listed. `REQUIRE_KERNELS=name[,name]` makes a missing one a failure.
+
+use trill::cpu::CpuFeatures;
+use trill::kernels::{Activation, CANDIDATES, Kernels, KvRows, select};
+use trill::kv_cache::KvType;
+use trill::mem::TileMut;
+use trill::quant::{ActKind, Acts, Matrix, QuantType};
+
+/// What the CPU that runs the test has.
+fn features() -> CpuFeatures {
+    #[allow(unused_mut)]
+    let mut f = CpuFeatures::compiled();
+    #[cfg(target_arch = "x86_64")]
+    {
+        f.avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        f.avx_vnni = is_x86_feature_detected!("avxvnni");
+        f.avx512_vnni = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512vnni");
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        f.neon = std::arch::is_aarch64_feature_detected!("neon");
+        f.dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
+        f.i8mm = std::arch::is_aarch64_feature_detected!("i8mm");
+    }
+    f
+}
+
+/// The levels to compare with the scalar one.
+fn levels() -> Vec<Kernels> {
+    let found: Vec<Kernels> = CANDIDATES
+        .iter()
+        .filter_map(|c| select(&features(), Some(c.name())).ok())
+        .filter(|k| k.name() != "scalar")
+        .collect();
+    for c in CANDIDATES {
+        if !(c.runs_on)(&features()) {
+            println!("not on this CPU: {}", c.name());
+        }
+    }
+    for name in std::env::var("REQUIRE_KERNELS").unwrap_or_default().split(',').filter(|n| !n.is_empty()) {
+        assert!(name == "scalar" || found.iter().any(|k| k.name() == name), "required level missing: {name}");
+    }
+    found
+}
+
+fn scalar() -> Kernels {
+    select(&features(), Some("scalar")).expect("the scalar level runs everywhere")
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+    /// Uniform in -1 .. 1.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.unit()).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Data {
+    /// Any bytes as codes; activations uniform.
+    Random,
+    /// Rows of one byte; activations of equal magnitude, some all of one sign, so that sums are largest.
+    Extreme,
+    /// Everything zero.
+    Zero,
+}
+
+/// Bytes of a row of one block that hold the exponents of scales: those whose value can make one infinite.
+fn exponents(ty: QuantType) -> Vec<usize> {
+    let len = ty.row_bytes(ty.info().block).expect("one block");
+    let makes_infinite = |&i: &usize| {
+        let mut row = vec![0u8; len];
+        (row[i - 1], row[i]) = (0x80, 0x7f);
+        (ty.info().check)(&row).not_finite > 0
+    };
+    (1..len).filter(makes_infinite).collect()
+}
+
+/// Tensor bytes with finite scales (a NaN has many forms, so it cannot be compared bit for bit).
+fn weights(ty: QuantType, rows: usize, cols: usize, data: Data, rnd: &mut Random) -> Vec<u8> {
+    let t = ty.info();
+    let len = ty.tensor_bytes(rows, cols).expect("cols is a multiple of the block");
+    let row_bytes = ty.row_bytes(cols).expect("cols is a multiple of the block");
+    let fill = [0xff, 0x00, 0xaa, 0x55, 0x80, 0x7f];
+    let mut bytes: Vec<u8> = (0..len)
+        .map(|i| match data {
+            Data::Random => rnd.next() as u8,
+            Data::Extreme => fill[i / row_bytes % fill.len()],
+            Data::Zero => 0,
+        })
+        .collect();
+    let body = len - t.tail;
+    let exponents = exponents(ty);
+    for row in bytes[..body].chunks_mut(row_bytes) {
+        let (blocks, tail) = row.split_at_mut(row_bytes - t.row_tail);
+        for &i in &exponents {
+            let places = match i.checked_sub(t.bytes) {
+                None => blocks.iter_mut().skip(i).step_by(t.bytes),
+                Some(i) => tail.iter_mut().skip(i).step_by(t.row_tail),
+            };
+            places.for_each(|b| *b = *b & 0x83 | 0x30);
+        }
+    }
+    if t.tail >= 4 {
+        bytes[body..body + 4].copy_from_slice(&0.37f32.to_le_bytes());
+    }
+    bytes
+}
+
+struct Activation8 {
+    kind: ActKind,
+    n: usize,
+    k: usize,
+    x: Vec<f32>,
+    q: Vec<i8>,
+    d: Vec<f32>,
+    bsums: Vec<i16>,
+    sums: Vec<i32>,
+}
+
+impl Activation8 {
+    fn new(kind: ActKind, n: usize, k: usize, data: Data, rnd: &mut Random) -> Self {
+        let x: Vec<f32> = match data {
+            Data::Random => rnd.floats(n * k),
+            Data::Extreme => (0..n * k)
+                .map(|i| match i / k % 3 {
+                    0 => 1.0,
+                    1 => -1.0,
+                    _ => [-1.0, 1.0][(rnd.next() & 1) as usize],
+                })
+                .collect(),
+            Data::Zero => vec![0.0; n * k],
+        };
+        let (scales, groups) = (kind.scales(k), kind.bsums(k));
+        let mut a = Activation8 { kind, n, k, x: vec![], q: vec![], d: vec![], bsums: vec![], sums: vec![] };
+        if kind == ActKind::F32 {
+            a.x = x;
+            return a;
+        }
+        let codes = kind.codes(k);
+        (a.q, a.d, a.bsums) = (vec![0; n * codes], vec![0.0; n * scales], vec![0; n * groups]);
+        for t in 0..n {
+            a.sums.push(scalar().quantize(
+                kind,
+                &x[t * k..][..k],
+                &mut a.q[t * codes..][..codes],
+                &mut a.d[t * scales..][..scales],
+                &mut a.bsums[t * groups..][..groups],
+            ));
+        }
+        a
+    }
+    fn acts(&self) -> Acts<'_> {
+        Acts {
+            kind: self.kind,
+            n: self.n,
+            k: self.k,
+            x: &self.x,
+            q: &self.q,
+            d: &self.d,
+            bsums: &self.bsums,
+            sums: &self.sums,
+        }
+    }
+}
+
+/// Results of one level in a tile that is part of a wider matrix; the rest of the matrix must stay as it was.
+fn run(k: &Kernels, ty: QuantType, m: &Matrix<'_>, a: &Activation8) -> Vec<u32> {
+    let (n, rows, margin) = (a.n, m.rows(), 3);
+    let width = rows + 2 * margin;
+    let mut out = vec![f32::from_bits(0x7fc0_1234); n * width];
+    let mut whole = TileMut::whole(&mut out, width);
+    k.rows(ty, &m.span(0..rows), &a.acts(), &mut whole.sub(0..n, margin..margin + rows));
+    for (i, v) in out.iter().enumerate() {
+        let inside = (margin..margin + rows).contains(&(i % width));
+        assert_eq!(v.to_bits() != 0x7fc0_1234, inside, "{} {ty:?}: element {i} of {n} x {width}", k.name());
+    }
+    out.iter().map(|v| v.to_bits()).collect()
+}
+
+fn compare(levels: &[Kernels], ty: QuantType, rows: usize, cols: usize, n: usize, data: Data, rnd: &mut Random) {
+    let bytes = weights(ty, rows, cols, data, rnd);
+    let m = Matrix::new(ty, rows, cols, &bytes).expect("the length fits");
+    let a = Activation8::new(ty.info().act, n, cols, data, rnd);
+    let want = run(&scalar(), ty, &m, &a);
+    for k in levels {
+        let got = run(k, ty, &m, &a);
+        if let Some(i) = (0..want.len()).find(|&i| got[i] != want[i]) {
+            let (t, r) = (i / (rows + 6), i % (rows + 6) - 3);
+            panic!(
+                "{} {ty:?} {data:?} rows {rows} cols {cols} tokens {n}: token {t} row {r}: {} instead of {}",
+                k.name(),
+                f32::from_bits(got[i]),
+                f32::from_bits(want[i])
+            );
+        }
+    }
+}
+
+const TOKENS: [usize; 8] = [1, 2, 3, 4, 5, 8, 13, 33];
+
+#[test]
+fn rows_of_every_count() {
+    let levels = levels();
+    let mut rnd = Random(1);
+    for &ty in QuantType::ALL {
+        let block = ty.info().block;
+        for rows in 1..=40 {
+            for n in TOKENS {
+                compare(&levels, ty, rows, block.max(32), n, Data::Random, &mut rnd);
+            }
+        }
+    }
+}
+
+#[test]
+fn columns_of_every_length() {
+    let levels = levels();
+    let mut rnd = Random(2);
+    for &ty in QuantType::ALL {
+        let block = ty.info().block;
+        let blocks = (1..=20).chain([8640usize.div_ceil(block), 11008usize.div_ceil(block) + 1]);
+        for cols in blocks.map(|b| b * block) {
+            for data in [Data::Random, Data::Extreme, Data::Zero] {
+                for (rows, n) in [(19, 1), (16, 2), (33, 5), (24, 9)] {
+                    compare(&levels, ty, rows, cols, n, data, &mut rnd);
+                }
+            }
+        }
+    }
+}
+
+/// Sums do not overflow: the longest row, every code and activation as large as can be.
+#[test]
+fn longest_rows() {
+    let levels = levels();
+    let mut rnd = Random(3);
+    for &ty in QuantType::ALL {
+        for n in [1, 3] {
+            compare(&levels, ty, 18, 131_072, n, Data::Extreme, &mut rnd);
+        }
+    }
+}
+
+fn bits(v: &[f32]) -> Vec<u32> {
+    v.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn quantized_activations() {
+    let mut rnd = Random(4);
+    for kind in ActKind::ALL {
+        for k in [32, 64, 256, 576, 2560, 8640, 8704] {
+            for scale in [0.0, 1e-30, 1e-3, 1.0, 7e4] {
+                let mut x: Vec<f32> = rnd.floats(k).into_iter().map(|v| v * scale).collect();
+                x[k / 2] = -scale;
+                let run = |level: &Kernels| {
+                    let (mut q, mut d) = (vec![0i8; kind.codes(k)], vec![0f32; kind.scales(k)]);
+                    let mut s = vec![0i16; kind.bsums(k)];
+                    let sum = level.quantize(kind, &x, &mut q, &mut d, &mut s);
+                    (q, bits(&d), s, sum)
+                };
+                let want = run(&scalar());
+                for level in levels() {
+                    assert!(run(&level) == want, "{} {kind:?} k {k} scale {scale}", level.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_gates_and_rotations() {
+    let mut rnd = Random(5);
+    for n in [2usize, 16, 30, 64, 66, 128, 576, 2562] {
+        let (x, y): (Vec<f32>, Vec<f32>) = (rnd.floats(n).iter().map(|v| v * 9.0).collect(), rnd.floats(n));
+        let angles: Vec<f32> = rnd.floats(n / 2).iter().map(|v| v * 3.0).collect();
+        let (cos, sin): (Vec<f32>, Vec<f32>) =
+            (angles.iter().map(|a| a.cos()).collect(), angles.iter().map(|a| a.sin()).collect());
+        let run = |k: &Kernels| {
+            let mut all = vec![];
+            let mut out = vec![0.0; n];
+            k.rmsnorm(&x, &y, 1e-5, &mut out);
+            all.extend(bits(&out));
+            for f in [Activation::Silu, Activation::Gelu, Activation::Relu2] {
+                let mut gate = x.clone();
+                k.glu(f, &mut gate, &y);
+                all.extend(bits(&gate));
+            }
+            for neox in [false, true] {
+                let mut head = x.clone();
+                k.rope(neox, &mut head, &cos, &sin);
+                all.extend(bits(&head));
+            }
+            all
+        };
+        let want = run(&scalar());
+        for k in levels() {
+            assert_eq!(run(&k), want, "{} n {n}", k.name());
+        }
+    }
+}
+
+#[test]
+fn attention() {
+    let mut rnd = Random(6);
+    for kv in KvType::ALL {
+        for head_dim in [32usize, 64, 80, 96, 128, 256] {
+            // The last 24 positions, if there are more, are read from a ring of 32 in f16.
+            for (group, start, end) in [(1usize, 0usize, 1usize), (3, 0, 17), (4, 5, 40), (8, 0, 131)] {
+                let (row_bytes, recent_bytes) = (kv.row_bytes(head_dim), KvType::F16.row_bytes(head_dim));
+                let q = rnd.floats(group * head_dim);
+                let values: Vec<f32> = rnd.floats(2 * end * head_dim);
+                let run = |level: &Kernels| {
+                    let mut all = vec![];
+                    let mut parts = vec![];
+                    for half in values.chunks(end * head_dim) {
+                        let (mut packed, mut recent) = (vec![0u8; end * row_bytes], vec![0u8; 32 * recent_bytes]);
+                        for (t, v) in half.chunks(head_dim).enumerate() {
+                            let mut v = v.to_vec();
+                            if kv.rotates() {
+                                level.hadamard(&mut v);
+                            }
+                            level.kv_store(kv, &v, &mut packed[t * row_bytes..][..row_bytes]);
+                            level.kv_store(KvType::F16, &v, &mut recent[t % 32 * recent_bytes..][..recent_bytes]);
+                        }
+                        parts.push((packed, recent));
+                    }
+                    let rows = |part: usize| {
+                        let (packed, recent) = &parts[part];
+                        let recent_from = end.saturating_sub(24);
+                        KvRows { packed, row_bytes, recent, ring: 32, recent_from, range: start..end }
+                    };
+                    let (mut scores, mut out) = (vec![0.0; group * (end - start)], vec![0.0; group * head_dim]);
+                    level.scores(kv, &q, head_dim, &rows(0), 0.125, &mut scores);
+                    all.extend(bits(&scores));
+                    for s in scores.chunks_mut(end - start) {
+                        all.push(level.softmax(s).to_bits());
+                    }
+                    all.extend(bits(&scores));
+                    level.mix(kv, &scores, head_dim, &rows(1), &mut out);
+                    all.extend(bits(&out));
+                    (parts, all)
+                };
+                let want = run(&scalar());
+                for level in levels() {
+                    assert!(run(&level) == want, "{} {kv:?} head {head_dim} x {group}, {start}..{end}", level.name());
+                }
+            }
+        }
+    }
+}

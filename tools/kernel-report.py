@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Cycles of the NEON kernels on a Cortex-A76, from the machine code itself.
+
+usage: kernel-report.py FILE [--level dotprod] [--verbose NAME]
+
+FILE is an aarch64 program or library with symbols (v0 mangling), for example
+
+  RUSTFLAGS="-Clink-self-contained=yes -Ctarget-feature=+crt-static -Csymbol-mangling-version=v0" \\
+    cargo build --release --target aarch64-unknown-linux-musl --config profile.release.strip=false
+
+Each kernel's main loop is cut out of the disassembly and given to llvm-mca. The model is Neoverse N1, which is the
+same core as the Cortex-A76 (LLVM's own cortex-a76 is a copy of the A57), with the A76's dispatch of 4. All
+data is taken to be in the first-level cache: this is the compute side of the roofline, not a measurement.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+GOALS = {  # cycles for 64 weights of one token, from issue 4
+    "I2_S": 5.1,
+    "TQ2_0": 5.5,
+    "Q1_0": 4.5,
+    "T2": 3.7,
+    "T3": 6.6,
+}
+TILE_GOAL = 24.0  # multiply-adds per cycle
+MACS = {"sdot": 16, "smmla": 32, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
+TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128"}
+
+
+def tool(name):
+    """The newest installed version of an LLVM tool."""
+    for candidate in [name, *(f"{name}-{v}" for v in range(30, 13, -1))]:
+        if shutil.which(candidate):
+            return candidate
+    sys.exit(f"kernel-report: {name} not found; install Debian's llvm package")
+
+
+def functions(path):
+    """Name -> list of (address, mnemonic, operands)."""
+    text = subprocess.run(
+        [tool("llvm-objdump"), "-d", "-C", "--no-show-raw-insn", path], capture_output=True, text=True, check=True
+    ).stdout
+    found, current = {}, None
+    for line in text.splitlines():
+        if m := re.match(r"^[0-9a-f]+ <(.*)>:$", line):
+            current = found.setdefault(m[1], []) if "kernels::neon" in m[1] else None
+        elif current is not None and (m := re.match(r"^\s*([0-9a-f]+):\s+(\S+)\s*([^<]*)", line)):
+            current.append((int(m[1], 16), m[2], re.sub(r"\s*//.*", "", m[3]).strip()))
+    return found
+
+
+def loops(code):
+    """(first, last) indices of every loop: the target of a backward branch, and the branch."""
+    at = {address: i for i, (address, _, _) in enumerate(code)}
+    found = {}
+    for i, (_, op, args) in enumerate(code):
+        if op == "b" or op.startswith("b.") or op in ("cbz", "cbnz", "tbz", "tbnz"):
+            target = at.get(int(args.split(",")[-1].strip().lstrip("#"), 16)) if "0x" in args else None
+            if target is not None and target <= i:
+                found[target] = max(i, found.get(target, i))
+    return sorted(found.items())
+
+
+def macs(code):
+    return sum(MACS.get(op, 0) for _, op, args in code if ".4s" in args or ".8h" in args)
+
+
+def main_loop(code, trips):
+    """The instructions of one trip: the innermost loop with products or, if `trips` is known, the loop around it
+    with the inner one written out that many times."""
+    busy = [(a, b) for a, b in loops(code) if macs(code[a : b + 1])]
+    inner = [l for l in busy if not any(o != l and l[0] <= o[0] and o[1] <= l[1] for o in busy)]
+    if not inner:
+        return []
+    a, b = max(inner, key=lambda l: macs(code[l[0] : l[1] + 1]))
+    around = [l for l in busy if l[0] <= a and b <= l[1] and l != (a, b)]
+    if trips and around:
+        first, last = min(around, key=lambda l: l[1] - l[0])
+        return code[first:a] + code[a : b + 1] * trips + code[b + 1 : last + 1]
+    return code[a : b + 1]
+
+
+def cycles(body):
+    """Cycles of one trip in the steady state."""
+    lines = []
+    for _, op, args in body:
+        if op.startswith("b") and op not in ("bic", "bif", "bit", "bsl") or op in ("cbz", "cbnz", "tbz", "tbnz", "ret"):
+            args = re.sub(r"0x[0-9a-f]+$", ".Lx", args)
+        if op == "mul" and ".16b" in args:
+            args = args.replace(".16b", ".8h")  # the model has no timing for the byte form, which is the same
+        lines.append(f"{op} {args}")
+    text = "# LLVM-MCA-BEGIN\n.Lx:\n" + "\n".join(lines) + "\n# LLVM-MCA-END\n"
+    trips = 200
+    command = [tool("llvm-mca"), "-march=aarch64", "-mcpu=neoverse-n1", "-mattr=+dotprod,+i8mm", "-dispatch=4"]
+    command += [f"-iterations={trips}", "-instruction-info=0", "-resource-pressure=0"]
+    result = subprocess.run(command, input=text, capture_output=True, text=True)
+    m = re.search(r"^Total Cycles:\s+(\d+)", result.stdout, re.M)
+    if not m:
+        sys.exit(f"kernel-report: llvm-mca failed:\n{result.stderr}")
+    return int(m[1]) / trips
+
+
+def trip_counts(kind, what):
+    """Trips of the innermost loop where it has a fixed number that the compiler may keep as a loop."""
+    if kind == "gemv":
+        return {"TQ2_0": 4}.get(what)
+    return {"Scaled256": 16}.get(what) if kind.startswith("tile") else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("--level", default="dotprod", help="base, dotprod or i8mm")
+    parser.add_argument("--verbose", metavar="NAME", help="print the loops of kernels whose name contains NAME")
+    options = parser.parse_args()
+    if not os.path.exists(options.file):
+        sys.exit(f"kernel-report: no such file: {options.file}")
+    pattern = re.compile(rf"kernels::neon::{options.level}::(gemv|tile\d+)::<.*::(\w+)>$")
+    rows, failed = [], False
+    for name, code in functions(options.file).items():
+        m = pattern.search(name)
+        if not m:
+            continue
+        kind, what = m[1], m[2]
+        what = TYPE_NAMES.get(what, re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), what))
+        body = main_loop(code, trip_counts(kind, what))
+        work = macs(body)
+        if not work:
+            continue
+        c = cycles(body)
+        spills = sum(1 for _, op, args in body if op.startswith("st") and "[sp" in args)
+        per64 = c * 64 / work
+        goal, verdict = "", ""
+        if kind == "gemv" and what in GOALS and options.level == "dotprod":
+            goal, ok = f"<= {GOALS[what]}", per64 <= GOALS[what]
+            verdict, failed = ("ok" if ok else "MISSED"), failed or not ok
+        if kind == "tile4" and what in ("WholeRow", "Scaled256") and options.level == "dotprod":
+            goal, ok = f">= {TILE_GOAL:g} MAC", work / c >= TILE_GOAL
+            verdict, failed = ("ok" if ok else "MISSED"), failed or not ok
+        level = {"base": "neon", "dotprod": "neon-dotprod", "i8mm": "neon-i8mm"}[options.level]
+        rows.append((f"{level}-{what}xq8-{kind}", len(body), work, c, per64, work / c, spills, goal, verdict))
+        if options.verbose and options.verbose in rows[-1][0]:
+            print("\n".join(f"  {op} {args}" for _, op, args in body))
+    if not rows:
+        sys.exit(f"kernel-report: no kernels of level {options.level} in {options.file} (stripped?)")
+    print(f"{'kernel':44} {'insns':>5} {'MAC':>5} {'cycles':>7} {'cyc/64w':>8} {'MAC/cyc':>8} {'spills':>6}  goal")
+    for r in sorted(rows, key=lambda r: (r[0].rsplit("-", 1)[1], r[0])):
+        print(f"{r[0]:44} {r[1]:5} {r[2]:5} {r[3]:7.1f} {r[4]:8.2f} {r[5]:8.1f} {r[6]:6}  {r[7]} {r[8]}")
+    sys.exit(1 if failed else 0)
+
+
+main()
