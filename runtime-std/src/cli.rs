@@ -47,7 +47,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Outcome<Request> {
             Some(Word::Name(name)) if name == "-h" || name == "--help" => {
                 return Ok(Request::Print(words.command.map_or_else(overview, help)));
             }
-            Some(Word::Name(name)) if name == "--version" => return Ok(Request::Print(crate::version())),
+            Some(Word::Name(name)) if name == "--version" => return Ok(Request::Print(crate::version()?)),
             Some(Word::Name(name)) => flag(&mut words, &mut options, &name)?,
         }
         first = false;
@@ -129,10 +129,7 @@ fn flag(words: &mut Words, options: &mut Options, name: &str) -> Outcome {
     };
     let value = match flag.value {
         "" => OsString::new(),
-        expected => words
-            .parser
-            .value()
-            .map_err(|_| Failure::usage(format!("{name} needs a value: {expected}")))?,
+        expected => words.parser.value().map_err(|_| Failure::usage(format!("{name} needs a value: {expected}")))?,
     };
     (flag.set)(options, &value).map_err(|expected| {
         let given = value.to_string_lossy();
@@ -234,7 +231,7 @@ mod tests {
             assert_eq!(options.prompt.as_deref(), Some("hi"));
             assert_eq!((options.predict, options.context, options.threads), (Some(3), Some(64), Some(2)));
             assert_eq!((options.batch, options.seed), (Some(8), Some(7)));
-            assert_eq!(options.temperature, 0.5);
+            assert_eq!(options.sampling.temperature, 0.5);
             assert_eq!(options.system.as_deref(), Some("x"));
         }
     }

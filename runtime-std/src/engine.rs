@@ -122,7 +122,6 @@ impl Opened {
 pub(crate) struct Setup {
     pub(crate) kernels: Kernels,
     pub(crate) config: SessionConfig,
-    pub(crate) context_train: usize,
 }
 
 impl Setup {
@@ -139,8 +138,9 @@ impl Setup {
         if batch > BATCH_MAX {
             log::debug!("-b {batch}: more than {BATCH_MAX} at a time gain nothing, {BATCH_MAX} are used");
         }
-        let config = SessionConfig { context, batch, threads, logit_rows, kv_type: options.cache };
-        Ok(Setup { kernels, config, context_train })
+        let (cache_k, cache_v) = (options.cache_k, options.cache_v);
+        let config = SessionConfig { context, batch, threads, logit_rows, cache_k, cache_v };
+        Ok(Setup { kernels, config })
     }
 
     /// The largest context whose memory fits `bytes`, when everything but the session takes `fixed`.

@@ -102,7 +102,7 @@ impl From<trill::Error> for Failure {
         use trill::Error as E;
         let code = match error {
             E::Mem(_) => Code::Memory,
-            E::Kernel(_) => Code::Usage,
+            E::Kernel(_) | E::Sampler(_) => Code::Usage,
             E::Interrupted => Code::Interrupted,
             _ => Code::Data,
         };

@@ -10,8 +10,6 @@ use std::str::FromStr;
 use trill::kv_cache::KvType;
 use trill::limits;
 
-type Checked = Result<(), String>;
-
 const fn on(commands: &[&Command]) -> Set {
     let (mut set, mut i) = (0, 0);
     while i < commands.len() {
@@ -88,23 +86,28 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| integer(v, -1..=i64::MAX).map(|n| o.seed = u64::try_from(n).ok()) },
     Flag { names: &["--temp", "-temp", "--temperature"], value: "X", on: TALK,
         help: "0 takes the likeliest token; higher is more varied (0.8)",
-        set: |o, v| real(v, 0.0..=100.0).map(|x| o.temperature = x) },
+        set: |o, v| real(v, 0.0..=100.0).map(|x| o.sampling.temperature = x) },
     Flag { names: &["--top-k", "-top-k"], value: "N", on: TALK, help: "keeps the N likeliest tokens (40; 0: all)",
-        set: |o, v| number(v, 0..=limits::VOCAB_MAX).map(|n| o.top_k = n) },
+        set: |o, v| number(v, 0..=limits::VOCAB_MAX).map(|n| o.sampling.top_k = n) },
     Flag { names: &["--top-p", "-top-p"], value: "X", on: TALK, help: "keeps tokens up to this total probability (0.95)",
-        set: |o, v| real(v, 0.0..=1.0).map(|x| o.top_p = x) },
+        set: |o, v| real(v, 0.0..=1.0).map(|x| o.sampling.top_p = x) },
     Flag { names: &["--min-p", "-min-p"], value: "X", on: TALK, help: "drops tokens under X times the likeliest (0.05)",
-        set: |o, v| real(v, 0.0..=1.0).map(|x| o.min_p = x) },
+        set: |o, v| real(v, 0.0..=1.0).map(|x| o.sampling.min_p = x) },
     Flag { names: &["--repeat-penalty"], value: "X", on: TALK, help: "divides the logits of recent tokens (1: off)",
-        set: |o, v| real(v, 0.01..=100.0).map(|x| o.repeat_penalty = x) },
+        set: |o, v| real(v, 0.01..=100.0).map(|x| o.sampling.repeat_penalty = x) },
     Flag { names: &["--repeat-last-n"], value: "N", on: TALK, help: "how many tokens count as recent (64)",
-        set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.repeat_last_n = n) },
+        set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.sampling.repeat_last_n = n) },
     Flag { names: &["--frequency-penalty"], value: "X", on: TALK, help: "for each time a recent token occurred (0)",
-        set: |o, v| real(v, -100.0..=100.0).map(|x| o.frequency_penalty = x) },
+        set: |o, v| real(v, -100.0..=100.0).map(|x| o.sampling.frequency_penalty = x) },
     Flag { names: &["--presence-penalty"], value: "X", on: TALK, help: "if a recent token occurred at all (0)",
-        set: |o, v| real(v, -100.0..=100.0).map(|x| o.presence_penalty = x) },
-    Flag { names: &["--cache-type"], value: "TYPE", on: COMPUTE | INSPECT.bit, help: "type of the KV cache: f16",
-        set: |o, v| cache_type(v).map(|t| o.cache = t) },
+        set: |o, v| real(v, -100.0..=100.0).map(|x| o.sampling.presence_penalty = x) },
+    Flag { names: &["--cache-type"], value: "TYPE", on: COMPUTE | INSPECT.bit,
+        help: "the cache of keys and values: f16, q8, q4 or q2",
+        set: |o, v| cache_type(v).map(|t| (o.cache_k, o.cache_v) = (t, t)) },
+    Flag { names: &["-ctk", "--cache-type-k"], value: "TYPE", on: COMPUTE | INSPECT.bit, help: "of the keys only",
+        set: |o, v| cache_type(v).map(|t| o.cache_k = t) },
+    Flag { names: &["-ctv", "--cache-type-v"], value: "TYPE", on: COMPUTE | INSPECT.bit, help: "of the values only",
+        set: |o, v| cache_type(v).map(|t| o.cache_v = t) },
     Flag { names: &["--mlock"], value: "", on: COMPUTE, help: "keeps the model in memory, never swapped out",
         set: |o, _| switch(&mut o.mlock) },
     Flag { names: &["--no-mmap"], value: "", on: ALL, help: "copies the file into memory instead of mapping it",
@@ -163,6 +166,9 @@ fn tokens(v: &OsStr) -> Result<Vec<u32>, String> {
 fn cache_type(v: &OsStr) -> Result<KvType, String> {
     match v.to_str() {
         Some("f16") => Ok(KvType::F16),
-        _ => Err("this build keeps the cache as f16".to_owned()),
+        Some("q8" | "q8_0") => Ok(KvType::Q8),
+        Some("q4" | "q4_0") => Ok(KvType::Q4),
+        Some("q2" | "q2k") => Ok(KvType::Q2),
+        _ => Err("expected f16, q8, q4 or q2".to_owned()),
     }
 }

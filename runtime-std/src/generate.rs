@@ -95,36 +95,23 @@ impl Summary {
 pub(crate) struct Voice {
     pub(crate) tokenizer: Tokenizer<'static>,
     sampler: Sampler<'static>,
-    piece: &'static mut [u8],
+    /// Room for the text of one token.
+    piece: Vec<u8>,
     /// The tokens of the last answer.
     pub(crate) answer: Vec<u32>,
     ends: Vec<u32>,
 }
 
-fn sampler_config(options: &Options, seed: u64) -> SamplerConfig {
-    SamplerConfig {
-        temperature: options.temperature,
-        top_k: options.top_k,
-        top_p: options.top_p,
-        min_p: options.min_p,
-        repeat_penalty: options.repeat_penalty,
-        repeat_last_n: options.repeat_last_n,
-        frequency_penalty: options.frequency_penalty,
-        presence_penalty: options.presence_penalty,
-        seed,
-    }
-}
-
 /// Takes from a measuring carver what [`load`] will take for the voice.
 pub(crate) fn measure(options: &Options, opened: &Opened, n_vocab: usize, carver: &mut Carver<'static>) -> Outcome {
-    Voice::layout(opened.tokenizer(carver)?, sampler_config(options, 0), n_vocab, carver).map(|_| ())
+    Voice::layout(opened.tokenizer(carver)?, options.sampling, n_vocab, carver).map(|_| ())
 }
 
 /// Loads a model that speaks.
 pub(crate) fn load(options: &Options, opened: &Opened) -> Outcome<(Machine, Voice)> {
     let seed = options.seed.unwrap_or_else(fresh_seed);
     log::debug!("seed {seed}");
-    let config = sampler_config(options, seed);
+    let config = SamplerConfig { seed, ..options.sampling };
     let (machine, mut voice) = engine::load(options, opened, 1, |model, carver| {
         Voice::layout(opened.tokenizer(carver)?, config, model.hparams.n_vocab, carver)
     })?;
@@ -141,8 +128,7 @@ impl Voice {
         carver: &mut Carver<'static>,
     ) -> Outcome<Voice> {
         let sampler = Sampler::new(config, n_vocab, carver)?;
-        let piece = carver.take(tokenizer.piece_bytes_max().max(4), 0)?;
-        Ok(Voice { tokenizer, sampler, piece, answer: Vec::new(), ends: Vec::new() })
+        Ok(Voice { tokenizer, sampler, piece: Vec::new(), answer: Vec::new(), ends: Vec::new() })
     }
 
     /// Whether a text that follows these tokens starts afresh, as after a special token.
@@ -154,6 +140,7 @@ impl Voice {
     /// Makes room for answers in a context of `capacity` tokens, so that none is made while they are written.
     fn prepare(&mut self, capacity: usize) {
         self.answer.reserve(capacity);
+        self.piece.resize(self.tokenizer.piece_bytes_max(), 0);
         let all = 0..u32::try_from(self.tokenizer.vocab_size()).unwrap_or(u32::MAX);
         self.ends = all.filter(|&id| self.tokenizer.is_eog(id)).collect();
     }
@@ -169,8 +156,14 @@ impl Voice {
         let clock = Stopwatch::start();
         let reused = machine.shared(ask.prompt).min(ask.prompt.len().saturating_sub(1));
         ask.prompt.iter().skip(reused).for_each(|&id| self.sampler.accept(id));
-        let mut summary =
-            Summary { stop: Stop::End, prompt: ask.prompt.len(), reused, prompt_seconds: 0.0, made: 0, made_seconds: 0.0 };
+        let mut summary = Summary {
+            stop: Stop::End,
+            prompt: ask.prompt.len(),
+            reused,
+            prompt_seconds: 0.0,
+            made: 0,
+            made_seconds: 0.0,
+        };
         let mut logits = match machine.read(ask.prompt) {
             Err(failure) if failure.code == Code::Interrupted => {
                 return Ok(Summary { stop: Stop::Interrupted, ..summary });
@@ -197,7 +190,8 @@ impl Voice {
             self.answer.push(id);
             // A model may have more logits than its vocabulary has entries: those say nothing.
             let known = (id as usize) < self.tokenizer.vocab_size();
-            let length = if known { decoder.push(&self.tokenizer, id, DecodeOptions::default(), self.piece)? } else { 0 };
+            let length =
+                if known { decoder.push(&self.tokenizer, id, DecodeOptions::default(), &mut self.piece)? } else { 0 };
             if text.push(self.piece.get(..length).unwrap_or_default(), say)? {
                 break Stop::End;
             }
@@ -223,11 +217,14 @@ pub(crate) fn stop_if_interrupted() -> Outcome {
     if signal::interrupted() { Err(Failure::new(Code::Interrupted, "")) } else { Ok(()) }
 }
 
+/// A logit that no other loses against, and that penalties and temperatures leave finite.
+const FORBIDDEN: f32 = -1e30;
+
 /// Takes the chance to be chosen from some tokens.
 fn forbid(logits: &mut [f32], tokens: &[u32]) {
     for &id in tokens {
         if let Some(logit) = logits.get_mut(id as usize) {
-            *logit = f32::NEG_INFINITY;
+            *logit = FORBIDDEN;
         }
     }
 }
@@ -356,6 +353,6 @@ mod tests {
     fn forbidden_tokens_have_no_chance() {
         let mut logits = [1.0, 2.0, 3.0];
         forbid(&mut logits, &[1, 7]);
-        assert_eq!(logits, [1.0, f32::NEG_INFINITY, 3.0]);
+        assert_eq!(logits, [1.0, FORBIDDEN, 3.0]);
     }
 }

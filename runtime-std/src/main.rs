@@ -15,8 +15,8 @@ mod report;
 mod template;
 mod terminal;
 
-use exit::{Failure, Outcome};
-use options::{Options, Verbosity};
+use exit::Outcome;
+use options::Options;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -48,11 +48,8 @@ fn advise(options: &Options) {
 }
 
 /// What `--version` prints.
-fn version() -> String {
-    let features = host::cpu::features();
-    let kernels = match host::cpu::kernels() {
-        Ok(kernels) => kernels.name(),
-        Err(Failure { .. }) => "unavailable",
-    };
-    format!("trill {}\n{} kernels={kernels}\n", env!("CARGO_PKG_VERSION"), host::cpu::describe(&features))
+fn version() -> Outcome<String> {
+    let features = host::cpu::describe(&host::cpu::features());
+    let kernels = host::cpu::kernels()?.name();
+    Ok(format!("trill {}\n{features} kernels={kernels}\n", env!("CARGO_PKG_VERSION")))
 }

@@ -4,6 +4,7 @@ use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
 use std::path::PathBuf;
 use trill::kv_cache::KvType;
+use trill::sampler::SamplerConfig;
 
 /// How much goes to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +26,8 @@ pub(crate) struct Options {
     pub(crate) context: Option<usize>,
     pub(crate) threads: Option<usize>,
     pub(crate) batch: Option<usize>,
-    pub(crate) cache: KvType,
+    pub(crate) cache_k: KvType,
+    pub(crate) cache_v: KvType,
     pub(crate) mlock: bool,
     pub(crate) mmap: bool,
     pub(crate) json: bool,
@@ -38,14 +40,8 @@ pub(crate) struct Options {
     /// Absent: until the model ends its text or the context is full.
     pub(crate) predict: Option<usize>,
     pub(crate) seed: Option<u64>,
-    pub(crate) temperature: f32,
-    pub(crate) top_k: usize,
-    pub(crate) top_p: f32,
-    pub(crate) min_p: f32,
-    pub(crate) repeat_penalty: f32,
-    pub(crate) repeat_last_n: usize,
-    pub(crate) frequency_penalty: f32,
-    pub(crate) presence_penalty: f32,
+    /// How tokens are chosen; the seed is set when it is known.
+    pub(crate) sampling: SamplerConfig,
     pub(crate) ignore_eos: bool,
     pub(crate) tokens: Vec<u32>,
     pub(crate) all: bool,
@@ -68,7 +64,8 @@ impl Default for Options {
             context: None,
             threads: None,
             batch: None,
-            cache: KvType::F16,
+            cache_k: KvType::F16,
+            cache_v: KvType::F16,
             mlock: false,
             mmap: true,
             json: false,
@@ -80,14 +77,7 @@ impl Default for Options {
             escapes: false,
             predict: None,
             seed: None,
-            temperature: 0.8,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            repeat_penalty: 1.0,
-            repeat_last_n: 64,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
+            sampling: SamplerConfig::default(),
             ignore_eos: false,
             tokens: Vec::new(),
             all: false,

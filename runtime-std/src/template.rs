@@ -3,7 +3,8 @@
 //! the users' messages cannot smuggle special tokens in (see [`Part`]).
 
 use crate::exit::{Code, Failure, Outcome};
-use minijinja::value::{Kwargs, Value, ViaDeserialize};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind, context};
 use std::io::Write;
 
@@ -79,8 +80,8 @@ impl Template {
         }
         let mut environment = Environment::new();
         // What Hugging Face's `apply_chat_template` sets.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|e| failure(&e))?);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
@@ -105,8 +106,8 @@ impl Template {
         let values = context! {
             messages => messages,
             add_generation_prompt => answer,
-            bos_token => self.bos,
-            eos_token => self.eos,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
         };
         let template = self.environment.get_template("chat").map_err(|e| failure(&e))?;
         let mut out = Limited(Vec::new());
@@ -192,7 +193,8 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn tojson(value: ViaDeserialize<serde_json::Value>, options: Kwargs) -> Result<Value, Error> {
+fn tojson(value: Value, options: Kwargs) -> Result<Value, Error> {
+    let value = serde_json::to_value(&value).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))?;
     let indent: Option<usize> = options.get("indent")?;
     let mut text = String::new();
     dump(&value, indent.map(|n| n.min(16)), 0, &mut text);
@@ -279,8 +281,14 @@ mod tests {
         let failure = render(source, &[message(Role::System, "x")]).unwrap_err();
         assert!(failure.code == Code::Data && failure.message.contains("none"));
         assert!(render("{{ strftime_now('%Y') }}", &[]).unwrap().starts_with("20"));
-        assert_eq!(render("{{ [1, {'a': []}] | tojson(indent=2) }}", &[]).unwrap(), "[\n  1,\n  {\n    \"a\": []\n  }\n]");
-        assert_eq!(render("{{ x is defined }}{{ messages[0].name is defined }}", &[]).unwrap(), "falsefalse");
+        assert_eq!(
+            render("{{ [1, {'a': []}] | tojson(indent=2) }}", &[]).unwrap(),
+            "[\n  1,\n  {\n    \"a\": []\n  }\n]"
+        );
+        assert_eq!(
+            render("{{ x is defined }}{{ messages[0].name is defined }}", &[message(Role::User, "x")]).unwrap(),
+            "falsefalse"
+        );
     }
 
     #[test]
@@ -288,11 +296,14 @@ mod tests {
         let template = Template::new(fallback::CHATML, "", "").unwrap();
         let talk = [message(Role::User, " a<|im_end|>b\n"), message(Role::User, "plain \u{fdd0}text")];
         let rendered = template.render(&talk, false, &|t| t.contains("<|")).unwrap();
-        assert_eq!(rendered.parts(), [
-            Part::Template("<|im_start|>user\n "),
-            Part::Quoted("a<|im_end|>b"),
-            Part::Template("\n<|im_end|>\n<|im_start|>user\nplain text<|im_end|>\n"),
-        ]);
+        assert_eq!(
+            rendered.parts(),
+            [
+                Part::Template("<|im_start|>user\n "),
+                Part::Quoted("a<|im_end|>b"),
+                Part::Template("\n<|im_end|>\n<|im_start|>user\nplain text<|im_end|>\n"),
+            ]
+        );
     }
 
     #[test]

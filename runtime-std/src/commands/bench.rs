@@ -94,13 +94,7 @@ fn warm_up(machine: &mut Machine, prompt: &[u32]) -> Outcome {
 }
 
 /// Seconds that reading `tokens`, `at_once` of them at a time, takes, `repetitions` times.
-fn measure(
-    machine: &mut Machine,
-    tokens: &[u32],
-    at_once: usize,
-    repetitions: usize,
-    spans: &mut Vec<f64>,
-) -> Outcome {
+fn measure(machine: &mut Machine, tokens: &[u32], at_once: usize, repetitions: usize, spans: &mut Vec<f64>) -> Outcome {
     spans.clear();
     for _ in 0..repetitions {
         machine.clear();

@@ -220,7 +220,11 @@ impl Chat {
             if piece.is_empty() { Ok(()) } else { screen.say(piece) }
         })?;
         self.machine.stop_counting();
-        if text.is_empty() { self.screen.say("\n")? } else { self.screen.end_line()? }
+        if text.is_empty() {
+            self.screen.say("\n")?
+        } else {
+            self.screen.end_line()?
+        }
         Ok((text, summary))
     }
 }

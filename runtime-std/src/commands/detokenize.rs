@@ -25,10 +25,14 @@ fn run(options: &Options) -> Outcome {
     let tokenizer = load(&opened)?;
     let how = DecodeOptions { special: options.parse_special };
     if options.jsonl {
-        return json_lines(options, |line| serde_json::from_slice(line), |ids: Vec<u32>, out| {
-            out.push_str(&json_string(&decode(&tokenizer, &ids, how)?));
-            Ok(())
-        });
+        return json_lines(
+            options,
+            |line| serde_json::from_slice(line),
+            |ids: Vec<u32>, out| {
+                out.push_str(&json_string(&decode(&tokenizer, &ids, how)?));
+                Ok(())
+            },
+        );
     }
     let ids = parse(&input::utf8(input::text(options)?)?)?;
     let text = decode(&tokenizer, &ids, how)?;

@@ -37,8 +37,7 @@ pub(crate) struct Command {
 }
 
 /// Every command, in the order of the help text.
-pub(crate) static ALL: &[&Command] =
-    &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT];
+pub(crate) static ALL: &[&Command] = &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT];
 
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
     ALL.iter().copied().find(|c| name == c.name)

@@ -32,12 +32,16 @@ fn run(options: &Options) -> Outcome {
         let line = if options.json { json_line(&ids) } else { join(&ids, " ") + "\n" };
         return crate::report::text::print(&line);
     }
-    json_lines(options, |line| serde_json::from_slice(line), |text: String, out| {
-        ids.clear();
-        encode(&tokenizer, text.as_bytes(), how, &mut ids)?;
-        out.push_str(&json_line(&ids));
-        Ok(())
-    })
+    json_lines(
+        options,
+        |line| serde_json::from_slice(line),
+        |text: String, out| {
+            ids.clear();
+            encode(&tokenizer, text.as_bytes(), how, &mut ids)?;
+            out.push_str(&json_line(&ids));
+            Ok(())
+        },
+    )
 }
 
 /// The vocabulary alone: the rest of the file need not be a model that trill can run.
@@ -62,8 +66,7 @@ pub(super) fn json_lines<T>(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let value = read(&line)
-            .map_err(|e| Failure::new(Code::Data, format!("line {} of the input: {e}", i + 1)))?;
+        let value = read(&line).map_err(|e| Failure::new(Code::Data, format!("line {} of the input: {e}", i + 1)))?;
         line_out.clear();
         answer(value, &mut line_out)?;
         out.write_all(line_out.as_bytes()).map_err(|e| Failure::stdout(&e))?;

@@ -89,8 +89,8 @@ fn quota() -> usize {
     });
     let folder = PathBuf::from("/sys/fs/cgroup/cpu");
     let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
-    let version_1 = read("cpu.cfs_quota_us")
-        .and_then(|most| whole_cpus(most.trim(), read("cpu.cfs_period_us")?.trim()));
+    let version_1 =
+        read("cpu.cfs_quota_us").and_then(|most| whole_cpus(most.trim(), read("cpu.cfs_period_us")?.trim()));
     version_2.chain(version_1).min().unwrap_or(usize::MAX)
 }
 

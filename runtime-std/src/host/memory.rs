@@ -30,7 +30,8 @@ impl Arena {
 
     /// The memory, for the rest of the program's life: a process runs one model.
     pub(crate) fn leak(self) -> &'static mut [u8] {
-        Box::leak(Box::new(self.0))
+        let map: &'static mut memmap2::MmapMut = Box::leak(Box::new(self.0));
+        &mut map[..]
     }
 }
 

@@ -65,12 +65,13 @@ impl Pool {
         let mut workers = Vec::with_capacity(threads.saturating_sub(1));
         for index in 1..threads {
             let (shared, pin_to) = (Arc::clone(&shared), pin_to.clone());
-            let spawned = std::thread::Builder::new().name(format!("trill-{index}")).stack_size(STACK).spawn(move || {
-                if let Some(cpus) = pin_to {
-                    affinity::pin(&cpus);
-                }
-                shared.serve(index);
-            });
+            let spawned =
+                std::thread::Builder::new().name(format!("trill-{index}")).stack_size(STACK).spawn(move || {
+                    if let Some(cpus) = pin_to {
+                        affinity::pin(&cpus);
+                    }
+                    shared.serve(index);
+                });
             match spawned {
                 Ok(handle) => workers.push((handle.thread().clone(), Some(handle))),
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! Results as JSON: one value, one line.
 
 use crate::exit::Outcome;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Prints `value` on a line of its own.
 pub(crate) fn print(value: &Value) -> Outcome {
@@ -20,11 +20,6 @@ pub(crate) fn mean_stddev(samples: &[f64]) -> (f64, f64) {
     let mean = samples.iter().sum::<f64>() / n;
     let squares: f64 = samples.iter().map(|s| (s - mean) * (s - mean)).sum();
     (mean, if samples.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
-}
-
-/// An object from pairs.
-pub(crate) fn object(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
-    Value::Object(pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>())
 }
 
 #[cfg(test)]

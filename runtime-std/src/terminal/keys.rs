@@ -160,37 +160,28 @@ mod tests {
     #[test]
     fn characters_and_controls() {
         assert_eq!(keys("aé漢🎉".as_bytes()), ['a', 'é', '漢', '🎉'].map(Key::Char));
-        assert_eq!(keys(b"\x01\x03\x04\r\x7f"), [
-            Key::Home,
-            Key::Interrupt,
-            Key::EndOfInput,
-            Key::Enter,
-            Key::Backspace
-        ]);
+        assert_eq!(
+            keys(b"\x01\x03\x04\r\x7f"),
+            [Key::Home, Key::Interrupt, Key::EndOfInput, Key::Enter, Key::Backspace]
+        );
         assert_eq!(keys(b"\xffa"), [Key::Other, Key::Char('a')]);
     }
 
     #[test]
     fn sequences() {
-        assert_eq!(keys(b"\x1b[A\x1bOB\x1b[1;5C\x1bb\x1b[3~\x1b[1~\x1b[F\x1b[99;9z"), [
-            Key::Up,
-            Key::Down,
-            Key::WordRight,
-            Key::WordLeft,
-            Key::Delete,
-            Key::Home,
-            Key::End,
-            Key::Other
-        ]);
+        assert_eq!(
+            keys(b"\x1b[A\x1bOB\x1b[1;5C\x1bb\x1b[3~\x1b[1~\x1b[F\x1b[99;9z"),
+            [Key::Up, Key::Down, Key::WordRight, Key::WordLeft, Key::Delete, Key::Home, Key::End, Key::Other]
+        );
         assert_eq!(keys(b"\x1b"), [Key::Other]);
     }
 
     #[test]
     fn pastes_are_one_key_without_controls() {
-        assert_eq!(keys(b"\x1b[200~one\r\ntwo\x1b[31m\x07\x1b[201~x"), [
-            Key::Paste("one\ntwo[31m".into()),
-            Key::Char('x')
-        ]);
+        assert_eq!(
+            keys(b"\x1b[200~one\r\ntwo\x1b[31m\x07\x1b[201~x"),
+            [Key::Paste("one\ntwo[31m".into()), Key::Char('x')]
+        );
         assert_eq!(keys(b"\x1b[200~unfinished"), [Key::Paste("unfinished".into())]);
     }
 

@@ -16,9 +16,7 @@ pub(super) fn report(options: &Options, opened: &Opened, findings: &Findings) ->
     let types: Map<_, _> = types
         .map(|(ty, tensors, bytes)| (ty.info().name.to_owned(), json!({ "tensors": tensors, "bytes": bytes })))
         .collect();
-    let repair = |r: &trill::model::known::Repair<'_>| {
-        json!({ "what": r.what, "from": r.from, "to": change_text(r.change), "why": r.why })
-    };
+    let repair = |r: &trill::model::known::Repair<'_>| json!({ "what": r.what, "from": r.from, "to": change_text(r.change), "why": r.why });
     let mut report = json!({
         "file": opened.path.to_string_lossy(),
         "bytes": opened.file.bytes.len(),

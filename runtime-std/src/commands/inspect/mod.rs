@@ -112,7 +112,6 @@ fn key<'a>(opened: &'a Opened, key: &str) -> Option<&'a str> {
 fn change_text(change: Change) -> &'static str {
     match change {
         Change::PreTokenizer(text) | Change::ChatTemplate(text) | Change::StopToken(text) => text,
-        _ => "",
     }
 }
 

@@ -79,7 +79,11 @@ fn memory_row(opened: &Opened, findings: &Findings, rows: &mut Rows) {
             let (cache, other) = (size(m.session.kv as u64), size((m.arena() - m.session.kv) as u64));
             let peak = size(m.peak(opened) as u64);
             let at = format!("at {} tokens of context", m.context);
-            row(rows, "memory", &format!("at most {peak} beyond the file {at}: {cache} of cache, {other} of tables and buffers"));
+            row(
+                rows,
+                "memory",
+                &format!("at most {peak} beyond the file {at}: {cache} of cache, {other} of tables and buffers"),
+            );
         }
         Err(failure) => row(rows, "memory", &failure.message),
     }
