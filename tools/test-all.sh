@@ -77,12 +77,13 @@ bare_aarch64() {
   local program=tests/bare/target/$target/release/trill-bare
   (cd tests/bare && cargo $cross build -q --release --target $target) && TRILL_QEMU_CPU=cortex-a53 tools/qemu-run.sh "$program"
 }
-# What the level changes: the core's own tests and every test that runs a model.
-level_tests() {
-  TRILL_KERNELS=$1 REQUIRE_KERNELS=$1 cargo test -q --workspace
-}
+# Every test there is, at the best level; `tests/kernels.rs` compares all levels in this one run.
+host_tests() { REQUIRE_KERNELS=${levels// /,} cargo test -q --workspace; }
+# What another level changes: whole models through the binary.
+level_tests() { TRILL_KERNELS=$1 cargo test -q -p trill-runtime-std --test binary -- smollm2::greedy stories::; }
 aarch64_tests() {
-  TRILL_QEMU_CPU=$1 TRILL_KERNELS=$2 REQUIRE_KERNELS=$2 cargo $cross test -q -p trill --target $target
+  env -u TRILL_TEST_MODEL TRILL_QEMU_CPU="$1" TRILL_KERNELS="$2" REQUIRE_KERNELS="$2" \
+    cargo $cross test -q -p trill --target $target --lib --test kernels --test quant_golden --test quant_types
 }
 
 step "format" format
@@ -90,9 +91,10 @@ step "clippy" cargo clippy -q --workspace --all-targets -- -D warnings
 step "documents" documents
 step "bare core" bare
 step "bare core aarch64" bare_aarch64
-levels=" $(host_levels | paste -sd ' ') "
+levels=$(host_levels | paste -sd ' ')
+step "host tests" host_tests
 for level in scalar avx2 avx-vnni avx512-vnni; do
-  case "$levels" in
+  case " $levels " in
   *" $level "*) step "host $level" level_tests "$level" ;;
   *) [ "$(uname -m)" != x86_64 ] || notes+=("host $level skipped: this CPU does not have it") ;;
   esac
