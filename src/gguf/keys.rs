@@ -13,6 +13,8 @@ pub const FILE_TYPE: &str = "general.file_type";
 pub const NAME: &str = "general.name";
 /// Version of the quantization formats (2).
 pub const QUANTIZATION_VERSION: &str = "general.quantization_version";
+/// Number of files that the model is spread over.
+pub const SPLIT_COUNT: &str = "split.count";
 
 /// Keys that follow the architecture's name and a dot; see [`of_arch`].
 pub mod arch {

@@ -24,6 +24,7 @@ impl Entry<'_> {
 
 /// Type of a value or of an array's elements, numbered as in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 #[allow(missing_docs)]
 pub enum ValueType {
     U8,
@@ -98,6 +99,25 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// Its type.
+    pub fn ty(&self) -> ValueType {
+        match self {
+            Value::U8(_) => ValueType::U8,
+            Value::I8(_) => ValueType::I8,
+            Value::U16(_) => ValueType::U16,
+            Value::I16(_) => ValueType::I16,
+            Value::U32(_) => ValueType::U32,
+            Value::I32(_) => ValueType::I32,
+            Value::F32(_) => ValueType::F32,
+            Value::Bool(_) => ValueType::Bool,
+            Value::Str(_) => ValueType::Str,
+            Value::Array(_) => ValueType::Array,
+            Value::U64(_) => ValueType::U64,
+            Value::I64(_) => ValueType::I64,
+            Value::F64(_) => ValueType::F64,
+        }
+    }
+
     /// A string's text, if the value is a string in UTF-8.
     pub fn text(self) -> Option<&'a str> {
         match self {
@@ -207,6 +227,11 @@ impl<'a> Array<'a> {
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The elements as the file has them, for writing them again.
+    pub fn data(&self) -> &'a [u8] {
+        self.data
     }
 
     /// The elements, if they are strings.

@@ -69,3 +69,109 @@ pub(super) fn hadamard(head: &mut [f32]) {
         part.iter_mut().for_each(|v| *v *= norm);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! The scalar level against f64 arithmetic: the other levels are compared with the scalar one.
+
+    use super::super::{CANDIDATES, KvRows};
+    use crate::kv_cache::KvType;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn values(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * 2.0
+            })
+            .collect()
+    }
+
+    #[test]
+    fn attention_is_a_weighted_mean() {
+        let scalar = CANDIDATES.last().unwrap().kernels;
+        for (head_dim, n, group) in [(64, 37, 3), (80, 1, 1), (128, 130, 4), (8, 16, 2)] {
+            let (q, k, v) = (values(group * head_dim, 1), values(n * head_dim, 2), values(n * head_dim, 3));
+            let bytes = KvType::F16.row_bytes(head_dim);
+            let pack = |x: &[f32]| {
+                let mut out = vec![0u8; n * bytes];
+                for (row, x) in out.chunks_exact_mut(bytes).zip(x.chunks_exact(head_dim)) {
+                    scalar.kv_store(KvType::F16, x, row);
+                }
+                out
+            };
+            let (kb, vb) = (pack(&k), pack(&v));
+            let rows = |packed| KvRows {
+                packed,
+                row_bytes: bytes,
+                recent: &[],
+                ring: 0,
+                recent_from: usize::MAX,
+                range: 0..n,
+            };
+            let (mut scores, mut out) = (vec![0f32; group * n], vec![0f32; group * head_dim]);
+            scalar.scores(KvType::F16, &q, head_dim, &rows(&kb[..]), 0.125, &mut scores);
+            let inverse: Vec<f32> = scores.chunks_exact_mut(n).map(|s| scalar.softmax(s)).collect();
+            scalar.mix(KvType::F16, &scores, head_dim, &rows(&vb[..]), &mut out);
+            for g in 0..group {
+                let score = |t: usize| -> f64 {
+                    (0..head_dim).map(|j| f64::from(q[g * head_dim + j]) * f64::from(k[t * head_dim + j])).sum::<f64>()
+                        * 0.125
+                };
+                let weights: Vec<f64> = (0..n).map(|t| libm::exp(score(t))).collect();
+                let sum: f64 = weights.iter().sum();
+                for j in 0..head_dim {
+                    let want: f64 = (0..n).map(|t| weights[t] / sum * f64::from(v[t * head_dim + j])).sum();
+                    let got = f64::from(out[g * head_dim + j] * inverse[g]);
+                    assert!((got - want).abs() < 5e-3, "{head_dim} {n} {g} {j}: {got} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn norms_gates_and_rotations_equal_their_equations() {
+        let scalar = CANDIDATES.last().unwrap().kernels;
+        let (x, w) = (values(100, 4), values(100, 5));
+        let mut out = vec![0f32; 100];
+        scalar.rmsnorm(&x, &w, 1e-5, &mut out);
+        let mean = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / 100.0;
+        for i in 0..100 {
+            let want = f64::from(x[i]) / libm::sqrt(mean + 1e-5) * f64::from(w[i]);
+            assert!((f64::from(out[i]) - want).abs() < 1e-5);
+        }
+        let gates: [(super::super::Activation, fn(f64) -> f64); 3] = [
+            (super::super::Activation::Silu, |v| v / (1.0 + libm::exp(-v))),
+            (super::super::Activation::Relu2, |v| v.max(0.0) * v.max(0.0)),
+            (super::super::Activation::Gelu, |v| {
+                0.5 * v * (1.0 + libm::tanh(libm::sqrt(2.0 / core::f64::consts::PI) * (v + 0.044715 * v * v * v)))
+            }),
+        ];
+        for (activation, f) in gates {
+            let mut gate = x.clone();
+            scalar.glu(activation, &mut gate, &w);
+            for i in 0..100 {
+                assert!((f64::from(gate[i]) - f(f64::from(x[i])) * f64::from(w[i])).abs() < 1e-5, "{activation:?}");
+            }
+        }
+        let mut head = values(64, 6);
+        let before = head.clone();
+        scalar.hadamard(&mut head);
+        let norm = |v: &[f32]| v.iter().map(|x| f64::from(x * x)).sum::<f64>();
+        assert!(
+            (norm(&head) - norm(&before)).abs() < 1e-3 && (head[0] - before.iter().sum::<f32>() / 8.0).abs() < 1e-5
+        );
+        scalar.hadamard(&mut head);
+        assert!(head.iter().zip(&before).all(|(a, b)| (a - b).abs() < 1e-5));
+        for neox in [true, false] {
+            let mut turned = before.clone();
+            let (cos, sin) = (vec![0.6f32; 32], vec![0.8f32; 32]);
+            scalar.rope(neox, &mut turned, &cos, &sin);
+            let (i, j) = if neox { (3, 35) } else { (6, 7) };
+            assert!((turned[i] - (before[i] * 0.6 - before[j] * 0.8)).abs() < 1e-6);
+            assert!((turned[j] - (before[i] * 0.8 + before[j] * 0.6)).abs() < 1e-6);
+        }
+    }
+}

@@ -157,7 +157,7 @@ impl Kernels {
     pub fn rows(&self, ty: QuantType, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
         assert!(acts.kind == ty.info().act && acts.is_sound());
         assert!(w.cols == acts.k && out.rows() == acts.n && out.cols() == w.rows);
-        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows * w.row_bytes);
+        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows.div_ceil(ty.lanes()) * w.row_bytes);
         // SAFETY: the table was selected for this CPU; shapes were checked above.
         unsafe { self.rows[ty as usize](w, acts, out) }
     }

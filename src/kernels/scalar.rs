@@ -12,12 +12,11 @@ fn rows<const TYPE: usize>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'
 
 /// [`RowsFn`] for any type.
 pub(super) fn reference(ty: QuantType, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
-    let dot = ty.info().dot;
     for t in 0..acts.n {
         let act = acts.row(t);
-        let out = out.row_mut(t);
-        for (row, o) in w.data.chunks_exact(w.row_bytes).zip(out) {
-            *o = dot(row, act) * w.scale;
+        for (row, o) in out.row_mut(t).iter_mut().enumerate() {
+            let group = row / ty.lanes() * w.row_bytes;
+            *o = (ty.lane(row).dot)(&w.data[group..group + w.row_bytes], act) * w.scale;
         }
     }
 }

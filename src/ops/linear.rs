@@ -93,7 +93,9 @@ fn grain(team: &Team<'_>, parts: &[Matrix<'_>]) -> usize {
     let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
-    by_size.min(by_share).max(1).next_multiple_of(ROW_GROUP)
+    // Groups of 3 or 5 rows must not be torn either.
+    let odd = parts.iter().map(|p| p.ty().lanes()).filter(|l| !ROW_GROUP.is_multiple_of(*l)).max().unwrap_or(1);
+    by_size.min(by_share).max(1).next_multiple_of(ROW_GROUP * odd)
 }
 
 #[cfg(test)]

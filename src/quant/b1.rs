@@ -16,6 +16,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 64,
     bytes: 8,
     row_tail: 4,
+    more_lanes: &[],
     tail: 0,
     act: ActKind::Sign,
     decode,

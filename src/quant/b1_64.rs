@@ -15,6 +15,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 64,
     bytes: 10,
     row_tail: 0,
+    more_lanes: &[],
     tail: 0,
     act: ActKind::Sign,
     decode: |data, out| decode_scaled(data, out, unpack),

@@ -16,6 +16,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 1,
     bytes: 4,
     row_tail: 0,
+    more_lanes: &[],
     tail: 0,
     act: ActKind::F32,
     decode: |data, out| decode_blocks::<4, 1>(data, out, |b| [value(b)]),

@@ -18,6 +18,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 128,
     bytes: 32,
     row_tail: 0,
+    more_lanes: &[],
     tail: 32,
     act: ActKind::Row,
     decode: |data, out| decode_blocks(data, out, |b| unpack::<32, 128>(b).map(|c| f32::from(c) - 1.0)),

@@ -12,6 +12,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 64,
     bytes: 16,
     row_tail: 0,
+    more_lanes: &[],
     tail: 32,
     act: ActKind::Row,
     decode: |data, out| decode_blocks(data, out, |b| unpack::<16, 64>(b).map(|c| f32::from(c) - 1.0)),

@@ -12,6 +12,10 @@ mod k_block;
 mod k_fit;
 mod trits;
 
+pub use s2::{encode_s2, s2_residual};
+pub use t2::encode_t2;
+pub use t3::encode_t3;
+
 pub use act::{ActKind, ActRow, Acts, sign_stochastic};
 
 macro_rules! registry {
@@ -85,6 +89,12 @@ registry! {
     B1 = b1,
     /// [`QuantType::B1`] with scales of 64 x 64 tiles.
     B1_64 = b1_64,
+    /// trill's own: ternary, four rows to a byte.
+    T2 = t2,
+    /// trill's own: ternary, five rows to a byte.
+    T3 = t3,
+    /// trill's own: sketch of an output head, four rows to a byte.
+    S2 = s2,
 }
 
 /// What trill knows of a weight type.
@@ -102,6 +112,9 @@ pub struct TypeInfo {
     /// Bytes after the last block of a row (B1 keeps the row's scale there). Where this is not 0, the functions
     /// below take exactly one row, with its tail.
     pub row_tail: usize,
+    /// Rows that share their bytes with the first of a group: a group of `1 + more_lanes.len()` rows lies in one
+    /// run of [`QuantType::row_bytes`]. Empty for types whose rows are their own.
+    pub more_lanes: &'static [Lane],
     /// Bytes after the last row of a tensor (I2_S keeps its scale there).
     pub tail: usize,
     /// The form its dot product wants the activation in.
@@ -117,6 +130,15 @@ pub struct TypeInfo {
     pub dot: fn(row: &[u8], act: ActRow<'_>) -> f32,
     /// Counts what is odd in whole blocks: any rows of a tensor, so that a loader can sample.
     pub check: fn(data: &[u8]) -> BlockHealth,
+}
+
+/// How one row of a group is read; the first row's functions stand in [`TypeInfo`] itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane {
+    /// See [`TypeInfo::decode`].
+    pub decode: fn(data: &[u8], out: &mut [f32]),
+    /// See [`TypeInfo::dot`].
+    pub dot: fn(group: &[u8], act: ActRow<'_>) -> f32,
 }
 
 /// What [`TypeInfo::check`] found. For types without blocks, a block is one value and its own scale.
@@ -159,7 +181,22 @@ impl QuantType {
         }
     }
 
-    /// Bytes of a row of `cols` weights, its tail included; `None` if it is not a whole number of blocks or overflows.
+    /// Rows in a group, see [`TypeInfo::more_lanes`].
+    pub fn lanes(self) -> usize {
+        1 + self.info().more_lanes.len()
+    }
+
+    /// How row `row` of a matrix is read.
+    pub fn lane(self, row: usize) -> Lane {
+        let t = self.info();
+        match row % self.lanes() {
+            0 => Lane { decode: t.decode, dot: t.dot },
+            i => t.more_lanes[i - 1],
+        }
+    }
+
+    /// Bytes of a row (of a group of rows, for a type with lanes) of `cols` weights, its tail included; `None` if it
+    /// is not a whole number of blocks or overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         let t = self.info();
         if !cols.is_multiple_of(t.block) {
@@ -170,7 +207,7 @@ impl QuantType {
 
     /// Bytes of a tensor of `rows` x `cols` weights, tail included.
     pub fn tensor_bytes(self, rows: usize, cols: usize) -> Option<usize> {
-        self.row_bytes(cols)?.checked_mul(rows)?.checked_add(self.info().tail)
+        self.row_bytes(cols)?.checked_mul(rows.div_ceil(self.lanes()))?.checked_add(self.info().tail)
     }
 }
 
@@ -197,7 +234,7 @@ impl<'a> Matrix<'a> {
             return None;
         }
         let row_bytes = ty.row_bytes(cols)?;
-        let (data, tail) = data.split_at_checked(rows.checked_mul(row_bytes)?)?;
+        let (data, tail) = data.split_at_checked(rows.div_ceil(ty.lanes()).checked_mul(row_bytes)?)?;
         let scale = match tail.first_chunk::<4>() {
             Some(b) => f32::from_le_bytes(*b),
             None => 1.0,
@@ -236,34 +273,37 @@ impl<'a> Matrix<'a> {
             health.not_finite = usize::from(!self.scale.is_finite());
             health.zero = usize::from(self.scale == 0.0);
         }
-        for row in (0..self.rows).step_by(step.max(1)) {
-            health += (t.check)(self.span(row..row + 1).data);
+        let lanes = self.ty.lanes();
+        for group in (0..self.rows.div_ceil(lanes)).step_by(step.max(1)) {
+            health += (t.check)(self.span(group * lanes..self.rows.min((group + 1) * lanes)).data);
         }
         health
     }
 
-    /// Rows `range`, as the kernels take them. Out-of-range rows give an empty view.
+    /// Rows `range`, as the kernels take them. Rows out of range, or a start inside a group, give an empty view.
     pub fn span(&self, range: core::ops::Range<usize>) -> RowSpan<'a> {
-        let data = range
-            .start
-            .checked_mul(self.row_bytes)
-            .zip(range.end.checked_mul(self.row_bytes))
-            .and_then(|(a, b)| self.data.get(a..b));
-        let rows = if data.is_some() { range.len() } else { 0 };
-        RowSpan { data: data.unwrap_or(&[]), rows, cols: self.cols, row_bytes: self.row_bytes, scale: self.scale }
+        let lanes = self.ty.lanes();
+        let empty = RowSpan { data: &[], rows: 0, cols: self.cols, row_bytes: self.row_bytes, scale: self.scale };
+        if !range.start.is_multiple_of(lanes) || range.end > self.rows {
+            return empty;
+        }
+        let bytes = range.start / lanes * self.row_bytes..range.end.div_ceil(lanes) * self.row_bytes;
+        self.data.get(bytes).map_or(empty, |data| RowSpan { data, rows: range.len(), ..empty })
     }
 
     /// Values of row `row`, tensor scale applied, into `out` (`cols` values). Nothing if out of range.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        let span = self.span(row..row.saturating_add(1));
-        (self.ty.info().decode)(span.data, out);
+        let first = row - row % self.ty.lanes();
+        let span = self.span(first..row.saturating_add(1));
+        (self.ty.lane(row).decode)(span.data, out);
         if self.ty.info().tail != 0 {
             out.iter_mut().for_each(|v| *v *= self.scale);
         }
     }
 }
 
-/// Some rows of a [`Matrix`]: `data.len() == rows * row_bytes`, and a row is whole blocks.
+/// Some rows of a [`Matrix`], from the start of a group on: `data.len() == rows.div_ceil(lanes) * row_bytes`, and a
+/// row is whole blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct RowSpan<'a> {
     /// The rows' bytes.

@@ -13,6 +13,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 32,
     bytes: 18,
     row_tail: 0,
+    more_lanes: &[],
     tail: 0,
     act: ActKind::Block32,
     decode: |data, out| decode_scaled(data, out, unpack),

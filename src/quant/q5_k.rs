@@ -19,6 +19,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 256,
     bytes: 176,
     row_tail: 0,
+    more_lanes: &[],
     tail: 0,
     act: ActKind::Block256,
     decode: |data, out| decode_blocks(data, out, |b| unpack(b).values()),

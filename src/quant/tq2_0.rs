@@ -16,6 +16,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     block: 256,
     bytes: 66,
     row_tail: 0,
+    more_lanes: &[],
     tail: 0,
     act: ActKind::Block256,
     decode: |data, out| decode_scaled(data, out, unpack),
