@@ -284,3 +284,35 @@ fn llama_quantizes_types_for_smollm2() {
     let counts = ["Q5_0", "Q8_0", "Q4_K", "Q6_K", "F32"].map(count);
     assert_eq!(counts, [166, 15, 16, 14, 61], "{}", Path::new(&out).display());
 }
+
+#[test]
+fn damaged_files_are_refused_or_written() {
+    let folder = Folder::new("damaged");
+    let (damaged, out) = (folder.file("damaged.gguf"), folder.file("out.gguf"));
+    let sound = std::fs::read(stories()).unwrap();
+    let metadata = with_file(&stories(), |f| f.data_offset() as usize);
+    let mut state = 0x1234_5678_9abc_def1u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize
+    };
+    for i in 0..100 {
+        let mut bytes = sound.clone();
+        // Half of them in the tensor records, which are the last part of the metadata.
+        let from = if i % 2 == 0 { 0 } else { metadata - 4000 };
+        for _ in 0..1 + random() % 3 {
+            bytes[from + random() % (metadata - from)] = random() as u8;
+        }
+        std::fs::write(&damaged, bytes).unwrap();
+        let ended = run(trill(&["quantize", &damaged, &out, "Q4_0"]), "");
+        let message = String::from_utf8_lossy(&ended.stderr);
+        assert!(matches!(ended.status.code(), Some(0 | 65)), "{:?} {message}", ended.status);
+        if ended.status.success() {
+            with_file(&out, |f| assert_eq!(f.tensors().len(), 68));
+            std::fs::remove_file(&out).unwrap();
+        }
+        assert_eq!(folder.names(), ["damaged.gguf"]);
+    }
+}

@@ -13,6 +13,7 @@ use serde_json::json;
 use std::io::Write;
 use std::path::Path;
 use trill::gguf::{Gguf, TensorInfo, Value, keys};
+use trill::limits::VOCAB_MAX;
 use trill::mem::Carver;
 use trill::quant::QuantType;
 
@@ -99,6 +100,11 @@ fn plan<'a>(model: &Gguf<'a>, wish: &Wish) -> Outcome<Vec<Plan<'a>>> {
     for tensor in model.tensors() {
         let chosen = wish.choose(tensor.name, tensor.n_dims, tensor.cols(), facts);
         let to = chosen.filter(|ty| *ty != tensor.ty);
+        if to.is_some() && tensor.cols() > VOCAB_MAX {
+            // A row is held in memory as f32.
+            let what = format!("{}: rows of {} weights, at most {VOCAB_MAX} are accepted", tensor.name, tensor.cols());
+            return Err(Failure::new(Code::Data, what));
+        }
         let ty = to.unwrap_or(tensor.ty);
         let bytes = ty.tensor_bytes(tensor.rows(), tensor.cols());
         let bytes = bytes.ok_or_else(|| Failure::new(Code::Data, format!("{} would be too large", tensor.name)))?;
