@@ -1,10 +1,11 @@
 //! `trill quantize IN OUT TYPE`: a model with its weights in another type.
 
 use super::Command;
+use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
 use crate::gguf_write::{Metadata, Record, Writer};
 use crate::host::clock::Stopwatch;
-use crate::host::{affinity, memory, mmap, signal};
+use crate::host::{affinity, memory, signal};
 use crate::options::Options;
 use crate::recode::{Drift, Recoder, Rows};
 use crate::report::{json, progress::Progress};
@@ -14,7 +15,6 @@ use std::io::Write;
 use std::path::Path;
 use trill::gguf::{Gguf, TensorInfo, Value, keys};
 use trill::limits::VOCAB_MAX;
-use trill::mem::Carver;
 use trill::quant::QuantType;
 
 pub(crate) static QUANTIZE: Command = Command {
@@ -61,11 +61,8 @@ fn run(options: &Options) -> Outcome {
     let input = options.model.as_deref().ok_or_else(|| Failure::usage("quantize needs IN, OUT and TYPE"))?;
     let output = Path::new(output);
     let wish = wish(options, &type_name.to_string_lossy())?;
-    let file = mmap::open(input, options.mmap)?;
+    let Opened { gguf: model, file, .. } = engine::open(options)?;
     refuse_same_file(input, output)?;
-    let need = Gguf::index_bytes(file.bytes).map_err(|e| Failure::from(e).about(input))?;
-    let index = memory::Arena::reserve(need)?.leak();
-    let model = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|e| Failure::from(e).about(input))?;
     let plans = plan(&model, &wish).map_err(|f| f.about(input))?;
     signal::catch_interrupts();
     let (done, bytes) = write(options, &model, &wish, &plans, input, output)?;
