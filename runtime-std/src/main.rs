@@ -12,6 +12,7 @@ mod host;
 mod input;
 mod models;
 mod options;
+mod pack;
 mod recode;
 mod report;
 mod template;
