@@ -18,7 +18,7 @@ impl Weight for Q1_0 {
     const BLOCK: usize = 128;
     const BYTES: usize = 18;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         const SPREAD: [[u8; 16]; 2] =
             [[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]];
         const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
@@ -61,7 +61,7 @@ impl Weight for Q2_0 {
     const BYTES: usize = 18;
     const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { quarters(p.add(2 + 8 * g)) }
     }
@@ -84,7 +84,7 @@ impl Weight for Q2_0G128 {
     const BYTES: usize = 34;
     const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { quarters(p.add(2 + 8 * g)) }
     }

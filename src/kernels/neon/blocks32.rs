@@ -16,7 +16,7 @@ impl Weight for Q4_0 {
     const BYTES: usize = 18;
     const BIAS: i8 = 8;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, _: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, _: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { nibbles(p.add(2)) }
     }
@@ -28,7 +28,7 @@ impl Weight for Q4_1 {
     const BYTES: usize = 20;
     const MIN_AT: usize = 2;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, _: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, _: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { nibbles(p.add(4)) }
     }
@@ -40,7 +40,7 @@ impl Weight for Q5_0 {
     const BYTES: usize = 22;
     const BIAS: i8 = 16;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, _: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, _: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { with_fifth_bits(nibbles(p.add(6)), p.add(2)) }
     }
@@ -52,7 +52,7 @@ impl Weight for Q5_1 {
     const BYTES: usize = 24;
     const MIN_AT: usize = 2;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, _: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, _: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { with_fifth_bits(nibbles(p.add(8)), p.add(4)) }
     }
@@ -63,7 +63,7 @@ impl Weight for Q8_0 {
     const BLOCK: usize = 32;
     const BYTES: usize = 34;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, _: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, _: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { [vreinterpretq_s8_u8(vld1q_u8(p.add(2))), vreinterpretq_s8_u8(vld1q_u8(p.add(18)))] }
     }
