@@ -1,14 +1,16 @@
-//! ggml's types with one scale per 32 weights; layouts in `src/quant/q4_0.rs` and its neighbours.
+//! ggml's types with one scale per 32 weights, and Q8R; layouts in `src/quant/q4_0.rs` and its neighbours.
 
 use core::arch::aarch64::*;
 
-use super::weight::{Scaled32, ScaledMin32, Weight, Wide32};
+use super::dot::{Dot, load32, test_bits};
+use super::weight::{RowScaledWide, Scaled32, ScaledMin32, Weight, Wide32};
 
 pub(super) struct Q4_0;
 pub(super) struct Q4_1;
 pub(super) struct Q5_0;
 pub(super) struct Q5_1;
 pub(super) struct Q8_0;
+pub(super) struct Q8R;
 
 impl Weight for Q4_0 {
     type Style = Scaled32;
@@ -69,6 +71,42 @@ impl Weight for Q8_0 {
     }
 }
 
+impl Weight for Q8R {
+    type Style = RowScaledWide;
+    const BLOCK: usize = 32;
+    const BYTES: usize = 32;
+    #[inline(always)]
+    unsafe fn codes(p: *const u8, _: usize, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: a block is readable.
+        unsafe { load32(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn row_scale(row: *const u8, row_bytes: usize, _: usize) -> f32 {
+        // SAFETY: the caller's; the scale is the row's end.
+        unsafe { row.add(row_bytes - 4).cast::<f32>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn dot4<D: Dot>(
+        p: [*const u8; 4],
+        _: usize,
+        groups: usize,
+        x: *const i8,
+        init: int32x4_t,
+    ) -> [int32x4_t; 4] {
+        let mut acc = [init; 4];
+        for g in 0..groups {
+            // SAFETY: the caller's.
+            unsafe {
+                let x = load32(x.add(32 * g));
+                for r in 0..4 {
+                    acc[r] = D::dot32::<true>(acc[r], load32(p[r].add(32 * g).cast()), x);
+                }
+            }
+        }
+        acc
+    }
+}
+
 /// Low nibbles, then high nibbles, of 16 bytes.
 ///
 /// # Safety
@@ -96,8 +134,8 @@ unsafe fn with_fifth_bits(codes: [int8x16_t; 2], p: *const u8) -> [int8x16_t; 2]
         let bits = vreinterpretq_u8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned()));
         let (mask, sixteen) = (vld1q_u8(BITS.as_ptr()), vdupq_n_u8(16));
         core::array::from_fn(|h| {
-            let set = vtstq_u8(vqtbl1q_u8(bits, vld1q_u8(SPREAD[h].as_ptr())), mask);
-            vorrq_s8(codes[h], vreinterpretq_s8_u8(vandq_u8(set, sixteen)))
+            let set = test_bits(vqtbl1q_u8(bits, vld1q_u8(SPREAD[h].as_ptr())), mask);
+            vbslq_s8(sixteen, vreinterpretq_s8_u8(set), codes[h])
         })
     }
 }

@@ -92,6 +92,7 @@ macro_rules! with_types {
             .with(QuantType::Q5_0, of::<blocks32::Q5_0>())
             .with(QuantType::Q5_1, of::<blocks32::Q5_1>())
             .with(QuantType::Q8_0, of::<blocks32::Q8_0>())
+            .with(QuantType::Q8R, of::<blocks32::Q8R>())
             .with(QuantType::I2_S, of::<ternary::I2S>())
             .with(QuantType::I2_S_ARM, of::<ternary::I2SArm>())
             .with(QuantType::TQ1_0, of::<ternary::Tq1_0>())

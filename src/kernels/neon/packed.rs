@@ -5,7 +5,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, load32, reduce4, sdot, zero};
+use super::dot::{Dot, load32, reduce4, sdot, triple, zero};
 use super::weight::{RowScaled, Weight, WholeRow};
 use crate::quant::{ActRow, RowSpan};
 
@@ -104,13 +104,6 @@ fn crumb(b: int8x16_t, field: usize) -> int8x16_t {
         let low = vshlq_u8(vreinterpretq_u8_s8(b), vdupq_n_s8(-2 * field as i8));
         vreinterpretq_s8_u8(vandq_u8(low, vdupq_n_u8(3)))
     }
-}
-
-/// `3 * v`, wrapped.
-#[inline(always)]
-fn triple(v: int8x16_t) -> int8x16_t {
-    // SAFETY: registers only.
-    unsafe { vaddq_s8(vaddq_s8(v, v), v) }
 }
 
 /// What the wrap of `3 * s` takes away, in units of 256: 1 from 43 on, -1 up to -43.

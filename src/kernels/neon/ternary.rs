@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, sdot, zero};
+use super::dot::{Dot, sdot, triple, zero};
 use super::weight::{Scaled32, Scaled256, Weight, WholeRow};
 
 pub(super) struct I2S;
@@ -170,13 +170,6 @@ fn digit(b: uint8x16_t) -> int8x16_t {
 unsafe fn digit_of(p: *const u8, n: usize) -> int8x16_t {
     // SAFETY: the caller's.
     unsafe { digit(vmulq_u8(vld1q_u8(p), vdupq_n_u8(POWERS[n]))) }
-}
-
-/// `3 * v`, wrapped.
-#[inline(always)]
-fn triple(v: int8x16_t) -> int8x16_t {
-    // SAFETY: registers only.
-    unsafe { vaddq_s8(vaddq_s8(v, v), v) }
 }
 
 impl Weight for Tq1_0 {
