@@ -6,4 +6,4 @@ mod screen;
 
 pub(crate) use linear::{ActBuffer, linear};
 pub(crate) use rows::for_rows;
-pub(crate) use screen::{HeadParts, ScreenBuffer, screen};
+pub(crate) use screen::{HeadParts, ScreenBuffer, Workers, screen};

@@ -32,49 +32,83 @@ pub(crate) struct HeadParts<'p, 'm> {
     pub(crate) output: &'p Matrix<'m>,
 }
 
+/// What runs the work.
+#[derive(Clone, Copy)]
+pub(crate) struct Workers<'p, 't> {
+    pub(crate) team: &'p Team<'t>,
+    pub(crate) kernels: &'p Kernels,
+}
+
 /// Rows being rescored, and their logits.
 pub(crate) struct ScreenBuffer<'s> {
     rows: &'s mut [u32],
     scores: &'s mut [f32],
     sorted: &'s mut [f32],
+    /// Mean square of each token's activation.
+    squares: &'s mut [f32],
 }
 
 impl<'s> ScreenBuffer<'s> {
-    /// Room to rescore an eighth of `vocab` rows.
-    pub(crate) fn new(vocab: usize, carver: &mut Carver<'s>) -> Result<Self> {
+    /// Room to rescore an eighth of `vocab` rows, for up to `tokens` tokens.
+    pub(crate) fn new(vocab: usize, tokens: usize, carver: &mut Carver<'s>) -> Result<Self> {
         let room = vocab.div_ceil(8);
         Ok(ScreenBuffer {
             rows: carver.take(room, 0)?,
             scores: carver.take(room, 0.0)?,
             sorted: carver.take(room, 0.0)?,
+            squares: carver.take(tokens, 0.0)?,
         })
     }
 }
 
-/// Fills `logits` (one per row of the output matrix) for the activation `h` so that the `need` highest are there and
-/// exact; every other row is either exact or [`SCREENED_OUT`]. False if screening would not pay: `logits` then hold
-/// nothing of use and the whole head must be computed.
+/// Fills `logits` (a row of one per output row for each token of `h`) so that the `need` highest of each token are
+/// there and exact; every other one is either exact or [`SCREENED_OUT`]. Returns for how many tokens screening would
+/// not have paid: their logits are the whole head's.
 pub(crate) fn screen(
-    team: &Team<'_>,
-    kernels: &Kernels,
+    at: &Workers<'_, '_>,
     head: HeadParts<'_, '_>,
     need: usize,
     h: &[f32],
     acts: &mut ActBuffer<'_>,
     buffer: &mut ScreenBuffer<'_>,
     logits: &mut [f32],
+) -> usize {
+    let (vocab, k) = (head.output.rows(), head.output.cols());
+    let squares = &mut buffer.squares[..logits.len() / vocab];
+    for (square, h) in squares.iter_mut().zip(h.chunks_exact(k)) {
+        *square = h.iter().map(|v| v * v).sum::<f32>() / k as f32;
+    }
+    upper_bounds(at, head.sketch, &acts.fill(at.team, at.kernels, ActKind::Row, h, k), squares, logits);
+    let acts = acts.fill(at.team, at.kernels, head.output.ty().info().act, h, k);
+    let mut whole = 0;
+    for (t, logits) in logits.chunks_exact_mut(vocab).enumerate() {
+        let acts = acts.token(t);
+        if !screen_token(at, head.output, need, &acts, buffer, logits) {
+            whole += 1;
+            let tiling = Tiling { rows: 1, row_grain: 1, segments: &[vocab], col_grain: TILE_ROWS };
+            at.team.tiles(logits, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
+                at.kernels.rows(head.output.ty(), &head.output.span(place.cols), &acts, &mut tile);
+            });
+        }
+    }
+    whole
+}
+
+/// One token: `logits` holds the upper bounds and gets the logits. False if screening would not pay.
+fn screen_token(
+    at: &Workers<'_, '_>,
+    output: &Matrix<'_>,
+    need: usize,
+    acts: &Acts<'_>,
+    buffer: &mut ScreenBuffer<'_>,
+    logits: &mut [f32],
 ) -> bool {
     let guess = need.saturating_add(FIRST_GUESS);
-    if need == 0 || guess > buffer.rows.len() {
-        return false;
-    }
-    upper_bounds(team, kernels, head.sketch, &acts.fill(team, kernels, ActKind::Row, h, h.len()), h, logits);
-    if !logits.iter().all(|b| b.is_finite()) {
+    if need == 0 || guess > buffer.rows.len() || !logits.iter().all(|b| b.is_finite()) {
         return false;
     }
     highest(logits, &mut buffer.rows[..guess]);
-    let acts = acts.fill(team, kernels, head.output.ty().info().act, h, h.len());
-    rescore(team, kernels, head.output, &acts, &buffer.rows[..guess], &mut buffer.scores[..guess]);
+    rescore(at, output, acts, &buffer.rows[..guess], &mut buffer.scores[..guess]);
     let sorted = &mut buffer.sorted[..guess];
     sorted.copy_from_slice(&buffer.scores[..guess]);
     let (_, threshold, _) = sorted.select_nth_unstable_by(need - 1, |a, b| b.total_cmp(a));
@@ -82,13 +116,12 @@ pub(crate) fn screen(
     // The first guess is done: its bounds must not bring it up again.
     buffer.rows[..guess].iter().for_each(|&r| logits[r as usize] = SCREENED_OUT);
     let mut found = guess;
-    for (row, bound) in logits.iter().enumerate().filter(|(_, b)| **b >= threshold) {
-        debug_assert!(*bound > SCREENED_OUT);
+    for (row, _) in logits.iter().enumerate().filter(|(_, bound)| **bound >= threshold) {
         let Some(slot) = buffer.rows.get_mut(found) else { return false };
         *slot = row as u32; // rows are below limits::VOCAB_MAX
         found += 1;
     }
-    rescore(team, kernels, head.output, &acts, &buffer.rows[guess..found], &mut buffer.scores[guess..found]);
+    rescore(at, output, acts, &buffer.rows[guess..found], &mut buffer.scores[guess..found]);
     logits.fill(SCREENED_OUT);
     for (row, score) in buffer.rows[..found].iter().zip(&buffer.scores[..found]) {
         logits[*row as usize] = *score;
@@ -96,30 +129,24 @@ pub(crate) fn screen(
     true
 }
 
-/// Sketched logits plus [`SIGMAS`] deviations of their error.
-fn upper_bounds(
-    team: &Team<'_>,
-    kernels: &Kernels,
-    sketch: &Matrix<'_>,
-    acts: &Acts<'_>,
-    h: &[f32],
-    bounds: &mut [f32],
-) {
-    let (lanes, width) = (sketch.ty().lanes(), h.len() as f32);
-    let square: f32 = h.iter().map(|v| v * v).sum();
-    // The residual's entries are uncorrelated with the activation's.
-    let spread = square / width;
-    // Rounding to int8 is off by up to half a step: a variance of one twelfth, once here and once in the real head.
-    let int8 = 1.0 / acts.d[0];
-    let rounding = int8 * int8 / 6.0 * width;
-    let tiling = Tiling { rows: 1, row_grain: 1, segments: &[sketch.rows()], col_grain: TILE_ROWS };
-    team.tiles(bounds, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
+/// Sketched logits plus [`SIGMAS`] deviations of their error, for every token. `squares` are the mean squares of the
+/// tokens' activations.
+fn upper_bounds(at: &Workers<'_, '_>, sketch: &Matrix<'_>, acts: &Acts<'_>, squares: &[f32], bounds: &mut [f32]) {
+    let (lanes, width) = (sketch.ty().lanes(), acts.k as f32);
+    let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: &[sketch.rows()], col_grain: TILE_ROWS };
+    at.team.tiles(bounds, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
         let span = sketch.span(place.cols);
-        kernels.rows(sketch.ty(), &span, acts, &mut tile);
-        for (i, bound) in tile.row_mut(0).iter_mut().enumerate() {
-            let group = &span.data[i / lanes * span.row_bytes..][..span.row_bytes];
-            let (residual, step) = (s2_residual(group, i % lanes), s2_step(group, i % lanes));
-            *bound += SIGMAS * libm::sqrtf(residual * residual * spread + step * step * rounding);
+        at.kernels.rows(sketch.ty(), &span, acts, &mut tile);
+        for (t, square) in squares.iter().enumerate() {
+            // Rounding to int8 is off by up to half a step, a variance of one twelfth: once here, once in the head.
+            let int8 = 1.0 / acts.d[t];
+            let rounding = int8 * int8 / 6.0 * width;
+            for (i, bound) in tile.row_mut(t).iter_mut().enumerate() {
+                let group = &span.data[i / lanes * span.row_bytes..][..span.row_bytes];
+                let (residual, step) = (s2_residual(group, i % lanes), s2_step(group, i % lanes));
+                // The residual's entries are uncorrelated with the activation's.
+                *bound += SIGMAS * libm::sqrtf(residual * residual * square + step * step * rounding);
+            }
         }
     });
 }
@@ -157,12 +184,12 @@ fn highest(values: &[f32], rows: &mut [u32]) {
 }
 
 /// Exact logits of some rows.
-fn rescore(team: &Team<'_>, kernels: &Kernels, output: &Matrix<'_>, acts: &Acts<'_>, rows: &[u32], scores: &mut [f32]) {
+fn rescore(at: &Workers<'_, '_>, output: &Matrix<'_>, acts: &Acts<'_>, rows: &[u32], scores: &mut [f32]) {
     let tiling = Tiling { rows: 1, row_grain: 1, segments: &[rows.len()], col_grain: 16 };
-    team.tiles(scores, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
+    at.team.tiles(scores, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
         for (i, &row) in rows[place.cols].iter().enumerate() {
             let span = output.span(row as usize..row as usize + 1);
-            kernels.rows(output.ty(), &span, acts, &mut tile.sub(0..1, i..i + 1));
+            at.kernels.rows(output.ty(), &span, acts, &mut tile.sub(0..1, i..i + 1));
         }
     });
 }
@@ -223,7 +250,7 @@ mod tests {
         let start = room.as_ptr().align_offset(crate::mem::ALIGN);
         let mut carver = Carver::over(&mut room[start..]).unwrap();
         let mut acts = ActBuffer::new(1, cols, &mut carver).unwrap();
-        let mut buffer = ScreenBuffer::new(vocab, &mut carver).unwrap();
+        let mut buffer = ScreenBuffer::new(vocab, 1, &mut carver).unwrap();
         let mut screened = 0;
         for query in 0..60 {
             // Near a row: that logit stands out, as in text. The last ones are plain noise: nothing stands out.
@@ -234,15 +261,13 @@ mod tests {
             h[query] *= 20.0;
             for need in [1, 5, 20] {
                 let (mut whole, mut logits) = (vec![0f32; vocab], vec![0f32; vocab]);
-                let done = with_team(&Serial, |team| {
+                let fell_back = with_team(&Serial, |team| {
                     linear(team, &kernels, &[output], &h, &mut acts, &mut whole);
                     let head = HeadParts { sketch: &sketch, output: &output };
-                    screen(team, &kernels, head, need, &h, &mut acts, &mut buffer, &mut logits)
+                    let at = Workers { team, kernels: &kernels };
+                    screen(&at, head, need, &h, &mut acts, &mut buffer, &mut logits)
                 });
-                if !done {
-                    continue;
-                }
-                screened += 1;
+                screened += 1 - fell_back;
                 let mut order: Vec<usize> = (0..vocab).collect();
                 order.sort_by(|a, b| whole[*b].total_cmp(&whole[*a]));
                 for &row in &order[..need] {
