@@ -5,8 +5,7 @@
 use trill::quant::QuantType;
 
 /// Types with the same codes and another number of weights to a scale.
-const FAMILIES: [&[QuantType]; 2] =
-    [&[QuantType::Q2_0, QuantType::Q2_0_G128], &[QuantType::TQ1_0, QuantType::PTQ1_0]];
+const FAMILIES: [&[QuantType]; 2] = [&[QuantType::Q2_0, QuantType::Q2_0_G128], &[QuantType::TQ1_0, QuantType::PTQ1_0]];
 
 /// A weight type with extra bits for the tensors that need them most: llama-quantize's `_M`.
 const MIXTURES: [(&str, QuantType, u32); 2] = [("Q4_K_M", QuantType::Q4_K, 15), ("Q5_K_M", QuantType::Q5_K, 17)];
@@ -40,7 +39,7 @@ pub(crate) struct Wish {
 /// Types that only weights of their own kind fit: two or three values, all with one magnitude.
 pub(crate) fn needs_ternary(ty: QuantType) -> bool {
     use QuantType::*;
-    matches!(ty, I2_S | TQ1_0 | TQ2_0 | Q1_0 | Q2_0 | Q2_0_G128 | PTQ1_0 | STQ1_0)
+    matches!(ty, I2_S | TQ1_0 | TQ2_0 | Q1_0 | Q2_0 | Q2_0_G128 | PTQ1_0 | STQ1_0 | B1 | B1_64)
 }
 
 /// Types that can be written, in the order of the registry.
@@ -110,7 +109,13 @@ impl Wish {
         }
         let embedding = name == "token_embd.weight";
         let head = name == "output.weight" || embedding && model.tied;
-        let asked = if embedding { self.embedding } else if head { self.output } else { None };
+        let asked = if embedding {
+            self.embedding
+        } else if head {
+            self.output
+        } else {
+            None
+        };
         Some(fitting(asked.unwrap_or_else(|| self.default_for(name, embedding, head, model.layers)), cols))
     }
 
