@@ -43,7 +43,7 @@ pub(crate) fn open(options: &Options) -> Outcome<Opened> {
     let about = |failure: Failure| failure.about(&path);
     let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
     let index = Arena::reserve(index_bytes).map_err(about)?.leak();
-    let gguf = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
+    let gguf = Gguf::parse_with(file.bytes, options.i2s, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
     let repairs = known::repairs(&gguf).map_err(|e| about(e.into()))?.to_vec();
     Ok(Opened { path, file, gguf, index_bytes, repairs })
 }

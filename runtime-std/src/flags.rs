@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use trill::gguf::I2sLayout;
 use trill::kv_cache::KvType;
 use trill::limits;
 
@@ -115,6 +116,11 @@ pub(crate) static FLAGS: &[Flag] = &[
         o.mmap = false;
         Ok(())
     } },
+    Flag { names: &["--i2s-layout"], value: "LAYOUT", on: ALL,
+        help: "arm64: an I2_S file that bitnet.cpp made on ARM (default x86)", set: |o, v| {
+        o.i2s = i2s_layout(v)?;
+        Ok(())
+    } },
     Flag { names: &["-ngl", "--n-gpu-layers", "--gpu-layers"], value: "N", on: COMPUTE, help: "only 0 exists",
         set: |o, v| integer(v, i64::MIN..=i64::MAX).map(|n| o.gpu_layers = n) },
     Flag { names: &["--json"], value: "", on: ALL & !CHAT.bit, help: "the answer as JSON, and errors too",
@@ -128,6 +134,14 @@ pub(crate) static FLAGS: &[Flag] = &[
         Ok(())
     } },
 ];
+
+fn i2s_layout(value: &OsStr) -> Result<I2sLayout, String> {
+    match value.to_str() {
+        Some("x86") => Ok(I2sLayout::X86),
+        Some("arm64") => Ok(I2sLayout::Arm64),
+        _ => Err("expected x86 or arm64".into()),
+    }
+}
 
 fn switch(flag: &mut bool) -> Checked {
     *flag = true;

@@ -3,6 +3,7 @@
 use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
 use std::path::PathBuf;
+use trill::gguf::I2sLayout;
 use trill::kv_cache::KvType;
 use trill::sampler::SamplerConfig;
 
@@ -30,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) cache_v: KvType,
     pub(crate) mlock: bool,
     pub(crate) mmap: bool,
+    pub(crate) i2s: I2sLayout,
     pub(crate) json: bool,
     pub(crate) verbosity: Verbosity,
     pub(crate) prompt: Option<String>,
@@ -68,6 +70,7 @@ impl Default for Options {
             cache_v: KvType::F16,
             mlock: false,
             mmap: true,
+            i2s: I2sLayout::X86,
             json: false,
             verbosity: Verbosity::Normal,
             prompt: None,
