@@ -230,7 +230,7 @@ impl Machine {
         self.held.truncate(keep);
         let new = &tokens[keep..];
         self.held.extend_from_slice(new);
-        let mut progress = Progress::new("reading the prompt", new.len(), self.verbosity);
+        let mut progress = Progress::new("reading the prompt", "tokens", new.len(), self.verbosity);
         Ok(self.session.prefill(&self.pool, new, &mut |done| {
             progress.update(done);
             if signal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

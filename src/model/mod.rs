@@ -14,7 +14,7 @@ pub use arch::ArchSpec;
 pub(crate) use forward::{Buffers, Pass};
 pub use hparams::{Hparams, RopeHparams, RopeScaling};
 pub(crate) use rope::RopeTable;
-pub use weights::{Layer, Model};
+pub use weights::{Layer, Model, SKETCH_NAME};
 
 use crate::error::Name;
 

@@ -95,6 +95,8 @@ registry! {
     T3 = t3,
     /// trill's own: sketch of an output head, four rows to a byte.
     S2 = s2,
+    /// trill's own: 8 bits, one scale per row.
+    Q8R = q8r,
 }
 
 /// What trill knows of a weight type.

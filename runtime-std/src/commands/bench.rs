@@ -18,6 +18,7 @@ pub(crate) const BENCH: Command = Command {
     notes: "pp is prefill (reading a prompt), tg is text generation; both in tokens per second.",
     bit: 1 << 2,
     takes_model: true,
+    operands: &[],
     run,
 };
 

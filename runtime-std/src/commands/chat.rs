@@ -19,6 +19,7 @@ pub(crate) const CHAT: Command = Command {
             With -f, or without a terminal, each line of the input is a message.",
     bit: 1,
     takes_model: true,
+    operands: &[],
     run,
 };
 

@@ -118,7 +118,11 @@ impl Config {
 
     fn scaling(&self) -> &Json {
         // transformers 5 keeps everything about rope in one place.
-        if self.json["rope_parameters"].is_object() { &self.json["rope_parameters"] } else { &self.json["rope_scaling"] }
+        if self.json["rope_parameters"].is_object() {
+            &self.json["rope_parameters"]
+        } else {
+            &self.json["rope_scaling"]
+        }
     }
 
     fn rope_base(&self) -> f64 {

@@ -178,7 +178,10 @@ impl Planner<'_> {
             let scale = self.scale(from, ternary)?;
             Self::expect(&weight, &stored, [rows.div_ceil(4), cols])?;
             if !rows.is_multiple_of(4) {
-                return Err(Failure::new(Code::Data, format!("tensor '{weight}' packs {rows} rows, not a multiple of 4")));
+                return Err(Failure::new(
+                    Code::Data,
+                    format!("tensor '{weight}' packs {rows} rows, not a multiple of 4"),
+                ));
             }
             (ternary_type(cols), Source::Packed { stored, scale, heads })
         } else {

@@ -23,6 +23,7 @@ pub(crate) const INSPECT: Command = Command {
     notes: "The memory shown is what a run takes beyond the mapped file; --weights adds a line for each tensor.",
     bit: 1 << 7,
     takes_model: true,
+    operands: &[],
     run,
 };
 
