@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Cycles of the NEON kernels on a Cortex-A76, from the machine code itself.
 
-usage: kernel-report.py FILE [--level dotprod] [--verbose NAME]
+usage: kernel-report.py FILE [--level dotprod] [--check] [--verbose NAME]
 
 FILE is an aarch64 program or library with symbols (v0 mangling), for example
 
@@ -29,6 +29,8 @@ GOALS = {  # cycles for 64 weights of one token, from issue 4
 }
 TILE_GOAL = 24.0  # multiply-adds per cycle
 MACS = {"sdot": 16, "smmla": 32, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
+# Share of the products in a telescoped base-3 loop that are weights: six for five rows, two for one digit.
+USEFUL = {("gemv", "T3"): 5 / 6, ("gemv", "TQ1_0"): 1 / 2}
 TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128"}
 
 
@@ -117,6 +119,7 @@ def main():
     parser.add_argument("file")
     parser.add_argument("--level", default="dotprod", help="base, dotprod or i8mm")
     parser.add_argument("--verbose", metavar="NAME", help="print the loops of kernels whose name contains NAME")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     options = parser.parse_args()
     if not os.path.exists(options.file):
         sys.exit(f"kernel-report: no such file: {options.file}")
@@ -129,7 +132,7 @@ def main():
         kind, what = m[1], m[2]
         what = TYPE_NAMES.get(what, re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), what))
         body = main_loop(code, trip_counts(kind, what))
-        work = macs(body)
+        work = macs(body) * USEFUL.get((kind, what), 1)
         if not work:
             continue
         c = cycles(body)
@@ -150,8 +153,8 @@ def main():
         sys.exit(f"kernel-report: no kernels of level {options.level} in {options.file} (stripped?)")
     print(f"{'kernel':44} {'insns':>5} {'MAC':>5} {'cycles':>7} {'cyc/64w':>8} {'MAC/cyc':>8} {'spills':>6}  goal")
     for r in sorted(rows, key=lambda r: (r[0].rsplit("-", 1)[1], r[0])):
-        print(f"{r[0]:44} {r[1]:5} {r[2]:5} {r[3]:7.1f} {r[4]:8.2f} {r[5]:8.1f} {r[6]:6}  {r[7]} {r[8]}")
-    sys.exit(1 if failed else 0)
+        print(f"{r[0]:44} {r[1]:5} {r[2]:5.0f} {r[3]:7.1f} {r[4]:8.2f} {r[5]:8.1f} {r[6]:6}  {r[7]} {r[8]}")
+    sys.exit(1 if failed and options.check else 0)
 
 
 main()
