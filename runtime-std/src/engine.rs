@@ -264,6 +264,9 @@ impl Machine {
 
     /// From here on no allocation is expected.
     pub(crate) fn start_counting(&mut self) {
+        if self.verbosity == Verbosity::Verbose {
+            self.pool.wait_for_all();
+        }
         self.allocations_at_start = allocations::count();
     }
 

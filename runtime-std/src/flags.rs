@@ -88,7 +88,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     Flag { names: &["-c", "--ctx-size"], value: "N", on: COMPUTE | INSPECT.bit,
         help: "tokens of context (perplexity: of a chunk; default: the model's, at most 4096)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.context = (n > 0).then_some(n)) },
-    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | QUANTIZE.bit,
+    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | INSPECT.bit | QUANTIZE.bit,
         help: "threads (default: the physical big cores)",
         set: |o, v| number(v, 1..=limits::THREADS_MAX).map(|n| o.threads = Some(n)) },
     Flag { names: &["-b", "--batch-size"], value: "N", on: COMPUTE | INSPECT.bit,

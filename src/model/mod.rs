@@ -11,6 +11,7 @@ mod rope;
 mod weights;
 
 pub use arch::ArchSpec;
+pub use forward::Screening;
 pub(crate) use forward::{Buffers, Pass};
 pub use hparams::{Hparams, RopeHparams, RopeScaling};
 pub(crate) use rope::RopeTable;
