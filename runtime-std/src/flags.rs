@@ -58,6 +58,12 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| integer(v, -2..=i64::MAX).map(|n| o.predict = usize::try_from(n).ok()) },
     Flag { names: &["--ignore-eos"], value: "", on: RUN.bit, help: "goes on past the model's end of text",
         set: |o, _| switch(&mut o.ignore_eos) },
+    Flag { names: &["--draft"], value: "on|off", on: TALK,
+        help: "guess tokens from the text and verify them together; never changes the text (on)",
+        set: |o, v| on_off(v).map(|x| o.draft = x) },
+    Flag { names: &["--head-screen"], value: "on|off", on: TALK | BENCH.bit,
+        help: "read only the likely rows of a packed model's output head; never changes the text (on)",
+        set: |o, v| on_off(v).map(|x| o.head_screen = x) },
     Flag { names: &["-p", "--n-prompt"], value: "N", on: BENCH.bit, help: "tokens of the prefill test (512; 0: none)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.bench_prompt = n) },
     Flag { names: &["-n", "--n-gen"], value: "N", on: BENCH.bit, help: "tokens of the decode test (128; 0: none)",
@@ -161,6 +167,14 @@ fn weight_type(value: &OsStr) -> Result<QuantType, String> {
 fn switch(flag: &mut bool) -> Checked {
     *flag = true;
     Ok(())
+}
+
+fn on_off(v: &OsStr) -> Result<bool, String> {
+    match v.to_str() {
+        Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
 }
 
 fn text(v: &OsStr) -> Result<String, String> {

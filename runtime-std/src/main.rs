@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod conversation;
+mod drafting;
 mod engine;
 mod exit;
 mod flags;
@@ -15,6 +16,7 @@ mod models;
 mod options;
 mod recode;
 mod report;
+mod stream;
 mod template;
 mod terminal;
 mod type_choice;

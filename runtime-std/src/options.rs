@@ -47,6 +47,10 @@ pub(crate) struct Options {
     /// How tokens are chosen; the seed is set when it is known.
     pub(crate) sampling: SamplerConfig,
     pub(crate) ignore_eos: bool,
+    /// Read the rows of the output head that a sketch leaves over, where the model has one.
+    pub(crate) head_screen: bool,
+    /// Guess tokens ahead where that is faster.
+    pub(crate) draft: bool,
     pub(crate) tokens: Vec<u32>,
     pub(crate) all: bool,
     pub(crate) jsonl: bool,
@@ -93,6 +97,8 @@ impl Default for Options {
             seed: None,
             sampling: SamplerConfig::default(),
             ignore_eos: false,
+            head_screen: true,
+            draft: true,
             tokens: Vec::new(),
             all: false,
             jsonl: false,

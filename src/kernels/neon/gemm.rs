@@ -166,7 +166,7 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
                     }
                 }
                 if W::Style::SUB != 0 {
-                    pack_subs::<W>(p, panel, 8 * block * (W::BLOCK / W::Style::SUB) + 4 * q);
+                    pack_subs::<W>(p, panel, block, q);
                 }
                 p = p.map(|p| p.add(W::BYTES));
             }
@@ -174,12 +174,14 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
     }
 }
 
-/// Scales and minima of a block of four rows, to where the panel keeps those of the block's first row.
+/// Scales and minima of a block of four rows, to the panel's quad `q`.
 ///
 /// # Safety
 /// The blocks must be readable, and the panel must have room.
 #[inline(always)]
-unsafe fn pack_subs<W: Weight>(p: [*const u8; 4], panel: *mut Panel, at: usize) {
+unsafe fn pack_subs<W: Weight>(p: [*const u8; 4], panel: *mut Panel, block: usize, q: usize) {
+    let subs = W::BLOCK / W::Style::SUB;
+    let at = 8 * block * subs + 4 * q;
     for (r, p) in p.into_iter().enumerate() {
         let (mut scales, mut mins) = ([0i16; 16], [0i16; 16]);
         // SAFETY: the caller's; the arrays take two vectors.
@@ -189,7 +191,7 @@ unsafe fn pack_subs<W: Weight>(p: [*const u8; 4], panel: *mut Panel, at: usize) 
             vst1q_s16(scales[8..].as_mut_ptr(), b);
             vst1q_s16(mins.as_mut_ptr(), c);
             vst1q_s16(mins[8..].as_mut_ptr(), d);
-            for j in 0..W::BLOCK / W::Style::SUB {
+            for j in 0..subs {
                 *(&raw mut (*panel).scales).cast::<i32>().add(at + 8 * j + r) = i32::from(scales[j]);
                 if W::Style::MIN {
                     *(&raw mut (*panel).mins).cast::<i16>().add(at + 8 * j + r) = mins[j];

@@ -6,7 +6,7 @@
 //!   `packed.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
-//! - `floats.rs`: F32, F16 and BF16 rows, the same at every level.
+//! - `floats.rs`: F32, F16 and BF16 rows, `signs.rs`: B1; the same at every level.
 
 // Arrays of registers are walked by index, several side by side.
 #![allow(clippy::needless_range_loop)]
@@ -19,6 +19,7 @@ mod gemm;
 mod gemv;
 mod kquants;
 mod packed;
+mod signs;
 mod ternary;
 mod weight;
 
@@ -118,7 +119,9 @@ use with_types;
 const BASE_NEON: Kernels = Kernels { float: FLOAT, ..BASE }
     .with(QuantType::F32, floats::F32_ROWS)
     .with(QuantType::F16, floats::F16_ROWS)
-    .with(QuantType::BF16, floats::BF16_ROWS);
+    .with(QuantType::BF16, floats::BF16_ROWS)
+    .with(QuantType::B1, signs::B1_ROWS)
+    .with(QuantType::B1_64, signs::B1_64_ROWS);
 
 level!(base, "neon", Mlal, "neon");
 level!(dotprod, "neon-dotprod", Sdot, "neon,dotprod");

@@ -272,13 +272,13 @@ unsafe fn sub_blocks4<W: Weight, D: Dot>(p: [*const u8; 4], x: *const i8, bsums:
                 }
                 let mut dots = reduce4(dots);
                 if W::BIAS != 0 {
-                    dots = if j % 2 == 0 {
+                    dots = if j.is_multiple_of(2) {
                         vmlsl_s16(dots, vget_low_s16(sums[j / 2 % 2]), vget_low_s16(bias))
                     } else {
                         vmlsl_high_s16(dots, sums[j / 2 % 2], bias)
                     };
                 }
-                let scale = if j % 2 == 0 { vget_low_s16(scales[j / 2 % 2]) } else { vget_high_s16(scales[j / 2 % 2]) };
+                let scale = if j.is_multiple_of(2) { vget_low_s16(scales[j / 2 % 2]) } else { vget_high_s16(scales[j / 2 % 2]) };
                 isum[r] = vmlaq_s32(isum[r], dots, vmovl_s16(scale));
             });
             if W::Style::MIN {
