@@ -12,7 +12,7 @@ mod k_block;
 mod k_fit;
 mod trits;
 
-pub use s2::{encode_s2, s2_residual};
+pub use s2::{encode_s2, s2_residual, s2_step};
 pub use t2::encode_t2;
 pub use t3::encode_t3;
 

@@ -34,19 +34,16 @@ fn run(options: &Options) -> Outcome {
     let options = &Options { context: Some(options.context.unwrap_or(longest).max(longest)), ..options.clone() };
     let (mut machine, ()) = engine::load(options, &opened, 1, |_, _| Ok(()))?;
     let (prompt, generate) = (tokens(&machine, options.bench_prompt), tokens(&machine, options.bench_generate));
-    let mut tests = Vec::with_capacity(2);
-    let mut spans = Vec::with_capacity(options.repetitions);
+    let (mut pp, mut tg) = (Vec::with_capacity(options.repetitions), Vec::with_capacity(options.repetitions));
+    machine.session.set_top(options.head_screen.then_some(1));
     warm_up(&mut machine, &prompt)?;
     machine.start_counting();
-    if !prompt.is_empty() {
-        measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut spans)?;
-        tests.push(Test::new("pp", &prompt, &spans));
-    }
-    if !generate.is_empty() {
-        measure(&mut machine, &generate, 1, options.repetitions, &mut spans)?;
-        tests.push(Test::new("tg", &generate, &spans));
-    }
+    measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut pp)?;
+    measure(&mut machine, &generate, 1, options.repetitions, &mut tg)?;
     machine.stop_counting();
+    say_roofline(&machine);
+    let tests: Vec<Test> =
+        [Test::new("pp", &prompt, &pp), Test::new("tg", &generate, &tg)].into_iter().flatten().collect();
     let threads = machine.pool.threads();
     let kernels = crate::host::cpu::kernels()?.name();
     if options.json {
@@ -64,9 +61,31 @@ fn run(options: &Options) -> Outcome {
 }
 
 impl Test {
-    fn new(kind: &str, tokens: &[u32], seconds: &[f64]) -> Test {
+    fn new(kind: &str, tokens: &[u32], seconds: &[f64]) -> Option<Test> {
         let n = tokens.len();
-        Test { name: format!("{kind}{n}"), per_second: seconds.iter().map(|s| n as f64 / s).collect() }
+        let per_second = seconds.iter().map(|s| n as f64 / s).collect();
+        (n > 0).then(|| Test { name: format!("{kind}{n}"), per_second })
+    }
+}
+
+/// Says with `-v` what a token must stream from memory, by part: the floor of its time.
+fn say_roofline(machine: &Machine) {
+    let (bytes, seen) = (machine.model.stream_bytes(), machine.session.screening());
+    let mb = |n: usize| n as f64 / 1e6;
+    log::debug!(
+        "bytes a token streams: attention {:.1} MB, feed-forward {:.1} MB, head {:.1} MB (its sketch {:.1} MB)",
+        mb(bytes.attention),
+        mb(bytes.feed_forward),
+        mb(bytes.head),
+        mb(bytes.sketch)
+    );
+    if seen.tokens > 0 {
+        let share = 100.0 * seen.rows as f64 / (seen.tokens * machine.model.hparams.n_vocab) as f64;
+        log::debug!(
+            "head screened for {} tokens: {share:.2} % of its rows read, the whole head for {} tokens",
+            seen.tokens,
+            seen.whole
+        );
     }
 }
 
@@ -94,10 +113,9 @@ fn warm_up(machine: &mut Machine, prompt: &[u32]) -> Outcome {
     Ok(())
 }
 
-/// Seconds that reading `tokens`, `at_once` of them at a time, takes, `repetitions` times.
+/// Seconds that reading `tokens` takes, all together or one `at_once`, `repetitions` times.
 fn measure(machine: &mut Machine, tokens: &[u32], at_once: usize, repetitions: usize, spans: &mut Vec<f64>) -> Outcome {
-    spans.clear();
-    for _ in 0..repetitions {
+    for _ in 0..if tokens.is_empty() { 0 } else { repetitions } {
         machine.clear();
         let clock = Stopwatch::start();
         if at_once > 1 {

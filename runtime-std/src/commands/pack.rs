@@ -31,7 +31,7 @@ pub(crate) const PACK: Command = Command {
             this one, measured, unless --for names another. The weights stay what they are. The output head becomes\n\
             int8 with a scale for each row unless --head says otherwise; what each choice costs is measured on the\n\
             model and shown. A sketch of the head in 2 bits is added for screening. Only trill reads such files.",
-    bit: 1 << 9,
+    bit: 1 << 13,
     takes_model: true,
     operands: &["OUT"],
     run,

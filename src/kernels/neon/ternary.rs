@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, sdot, zero};
+use super::dot::{Dot, prefetch, sdot, triple, zero};
 use super::weight::{Scaled32, Scaled256, Weight, WholeRow};
 
 pub(super) struct I2S;
@@ -16,8 +16,9 @@ impl Weight for I2S {
     type Style = WholeRow;
     const BLOCK: usize = 128;
     const BYTES: usize = 32;
+    const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { [crumb(p, 3 - g), crumb(p.add(16), 3 - g)] }
     }
@@ -30,7 +31,7 @@ impl Weight for I2S {
         init: int32x4_t,
     ) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 32, true>(p, groups / 4, x, init) }
+        unsafe { crumbs4::<D, 32, true>(p, groups / 4, x, init, 4 * 32 * (groups / 4)) }
     }
 }
 
@@ -38,8 +39,9 @@ impl Weight for I2SArm {
     type Style = WholeRow;
     const BLOCK: usize = 64;
     const BYTES: usize = 16;
+    const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { [crumb(p, 3 - 2 * g), crumb(p, 2 - 2 * g)] }
     }
@@ -52,7 +54,7 @@ impl Weight for I2SArm {
         init: int32x4_t,
     ) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 16, true>(p, groups / 2, x, init) }
+        unsafe { crumbs4::<D, 16, true>(p, groups / 2, x, init, 4 * 16 * (groups / 2)) }
     }
 }
 
@@ -63,7 +65,7 @@ impl Weight for Tq2_0 {
     const BIAS: i8 = 1;
     const SCALE_AT: usize = 64;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe {
             let p = p.add(g / 4 * 32);
@@ -73,7 +75,7 @@ impl Weight for Tq2_0 {
     #[inline(always)]
     unsafe fn dot4<D: Dot>(p: [*const u8; 4], _: usize, _: usize, x: *const i8, init: int32x4_t) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 32, false>(p, 2, x, init) }
+        unsafe { crumbs4::<D, 32, false>(p, 2, x, init, 0) }
     }
 }
 
@@ -100,7 +102,8 @@ unsafe fn crumb(p: *const u8, field: usize) -> int8x16_t {
 /// `j`, first columns in the top bits if `HIGH_FIRST`, else in the lowest.
 ///
 /// With `SDOT` three of the four fields are only masked, not shifted: their products are 1, 4 and 16 times as
-/// large and go to an accumulator each. The three meet at the end, where shifts are few.
+/// large and go to an accumulator each. The three meet at the end, where shifts are few. Bytes `ahead` of a row are
+/// asked for, unless 0.
 ///
 /// # Safety
 /// The blocks must be readable, and `4 * SPAN * blocks` values at `x`.
@@ -110,6 +113,7 @@ unsafe fn crumbs4<D: Dot, const SPAN: usize, const HIGH_FIRST: bool>(
     blocks: usize,
     x: *const i8,
     init: int32x4_t,
+    ahead: usize,
 ) -> [int32x4_t; 4] {
     let at = |field: usize| SPAN * if HIGH_FIRST { 3 - field } else { field };
     let (mut ones, mut fours, mut sixteens) = ([init; 4], [zero(); 4], [zero(); 4]);
@@ -117,6 +121,9 @@ unsafe fn crumbs4<D: Dot, const SPAN: usize, const HIGH_FIRST: bool>(
     unsafe {
         let masks = [3, 12, 48].map(|m| vdupq_n_u8(m));
         for b in 0..blocks {
+            if ahead != 0 {
+                p.iter().for_each(|p| prefetch(p.wrapping_add(SPAN * b + ahead)));
+            }
             for half in 0..SPAN / 16 {
                 let x = x.add(4 * SPAN * b + 16 * half);
                 let x = [0, 1, 2, 3].map(|field| vld1q_s8(x.add(at(field))));
@@ -170,20 +177,13 @@ unsafe fn digit_of(p: *const u8, n: usize) -> int8x16_t {
     unsafe { digit(vmulq_u8(vld1q_u8(p), vdupq_n_u8(POWERS[n]))) }
 }
 
-/// `3 * v`, wrapped.
-#[inline(always)]
-fn triple(v: int8x16_t) -> int8x16_t {
-    // SAFETY: registers only.
-    unsafe { vaddq_s8(vaddq_s8(v, v), v) }
-}
-
 impl Weight for Tq1_0 {
     type Style = Scaled256;
     const BLOCK: usize = 256;
     const BYTES: usize = 54;
     const SCALE_AT: usize = 52;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe {
             match g {
@@ -256,7 +256,7 @@ impl Weight for Ptq1_0 {
     const BYTES: usize = 28;
     const SCALE_AT: usize = 26;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         const ONE_THREE: [u8; 16] = [1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 3, 3];
         const NINE_27: [u8; 16] = [9, 9, 9, 9, 9, 9, 9, 9, 27, 27, 27, 27, 27, 27, 27, 27];
         const TAIL: [u8; 16] = [81, 81, 81, 81, 81, 81, 81, 81, 1, 1, 3, 3, 9, 9, 27, 27];
@@ -282,7 +282,7 @@ impl Weight for Stq1_0 {
     const BYTES: usize = 42;
     const SCALE_AT: usize = 40;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
         // SAFETY: a block is readable; a chunk of 64 columns has 8 bytes of slots and 2 of signs.
         unsafe {

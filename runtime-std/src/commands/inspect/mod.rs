@@ -28,7 +28,7 @@ pub(crate) const INSPECT: Command = Command {
 };
 
 /// Bytes for the program itself: its code and stacks, the allocator, templates and texts.
-const PROGRAM_BYTES: usize = 8 << 20;
+const PROGRAM_BYTES: usize = 2 << 20;
 
 /// Bytes of working memory of `trill run`, by part.
 struct Memory {
