@@ -14,7 +14,7 @@ const STREAMED: usize = 96 << 20;
 /// Fits the L2 cache; the size of one call.
 const CACHED: usize = 256 << 10;
 const COLS: usize = 2560;
-const ROWS_BATCH: usize = 640;
+const ROWS_BATCH: usize = 160;
 
 fn features() -> CpuFeatures {
     #[allow(unused_mut)]
@@ -108,7 +108,8 @@ fn main() {
         for &t in QuantType::ALL.iter().filter(|t| ty.is_empty() || t.info().name == ty) {
             let row = t.row_bytes(COLS).expect("whole blocks"); // of a group of rows, for packed types
             let stream = |size: usize| {
-                let rows = CACHED / row * t.lanes() / ROW_STEP * ROW_STEP;
+                let step = if t.lanes() == 1 { 16 } else { ROWS_BATCH };
+                let rows = CACHED / row * t.lanes() / step * step;
                 let s = time(&k, t, &data[..size + row + 64], rows, 1);
                 (rows as f64 * row as f64 / t.lanes() as f64 / s / 1e9, (rows * COLS) as f64 / s / 1e9)
             };
