@@ -23,6 +23,8 @@ use trill::tokenizer::{Tokenizer, TokenizerOptions};
 
 /// Tokens of context if neither the user nor the model asks for less.
 const CONTEXT_DEFAULT: usize = 4096;
+/// Rows of each matrix that every start looks at for damage: the first and one more.
+const ROWS_LOOKED_AT: usize = 2;
 /// Tokens guessed ahead, at most.
 pub(crate) const DRAFT_TOKENS: usize = 3;
 /// Tokens read together by default: beyond this, reading gets no faster and memory grows.
@@ -195,6 +197,7 @@ pub(crate) fn load<T>(
         let remedy = remedy_for_memory(&setup, opened, &more);
         if failure.code == Code::Memory { failure.remedy(remedy).about(&opened.path) } else { failure }
     })?;
+    model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
     if options.mlock {
         opened.file.lock();
     }

@@ -70,6 +70,46 @@ static ENTRIES: &[Entry] = &[
     },
 ];
 
+/// What a published model is known to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// `general.name` of the file.
+    pub name: &'static str,
+    /// A text.
+    pub prompt: &'static str,
+    /// How the likeliest continuation begins.
+    pub continuation: &'static str,
+    /// Who said so.
+    pub evidence: &'static str,
+}
+
+static EXPECTED: &[Expected] = &[
+    Expected {
+        name: "bitnet2b",
+        prompt: "The capital of France is",
+        continuation: " Paris",
+        evidence: "bitnet.cpp's own output on x86",
+    },
+    Expected {
+        name: "Smollm2 135M 8k Lc100K Mix1 Ep2",
+        prompt: "The capital of France is",
+        continuation: " Paris.\n\nThe",
+        evidence: "llama.cpp 0.3.36 from PyPI",
+    },
+    Expected {
+        name: "trill-stories",
+        prompt: "Once upon a time",
+        continuation: ", there was a little girl named Lily.",
+        evidence: "the numpy oracle of tests/oracle",
+    },
+];
+
+/// What the model in `gguf` is known to say, if it is a known one.
+pub fn expected(gguf: &Gguf<'_>) -> Result<Option<Expected>> {
+    let name = gguf.str("general.name")?.unwrap_or("");
+    Ok(EXPECTED.iter().copied().find(|e| e.name == name))
+}
+
 /// Every repair that `gguf` needs.
 pub fn repairs<'a>(gguf: &Gguf<'a>) -> Result<heapless::Vec<Repair<'a>, 8>> {
     let arch = gguf.str("general.architecture")?.unwrap_or("");

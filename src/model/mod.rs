@@ -4,6 +4,7 @@
 //! [`arch::ALL`]. [`Model::load`] turns a GGUF into typed, shape-checked views; [`forward`] walks them.
 
 pub mod arch;
+mod check;
 mod forward;
 mod hparams;
 pub mod known;
@@ -37,6 +38,13 @@ pub enum ModelError {
     MissingTensor(TensorName),
     /// The architecture has no such tensor, and ignoring it would compute something else.
     UnknownTensor(Name),
+    /// A tensor holds what no sound model has.
+    Damaged {
+        /// Which.
+        tensor: TensorName,
+        /// What was found in it.
+        what: &'static str,
+    },
     /// A tensor has another shape than the hyper-parameters say.
     TensorShape {
         /// Which.
@@ -81,6 +89,7 @@ impl core::fmt::Display for ModelError {
             ModelError::MissingKey(key) => write!(f, "metadata key '{key}' is missing"),
             ModelError::BadKey(key) => write!(f, "metadata key '{key}' has a value no model can have"),
             ModelError::MissingTensor(tensor) => write!(f, "tensor '{tensor}' is missing"),
+            ModelError::Damaged { tensor, what } => write!(f, "tensor '{tensor}' holds {what}: the file is damaged"),
             ModelError::UnknownTensor(name) => {
                 write!(
                     f,

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod convert;
 mod detokenize;
+mod doctor;
 mod inspect;
 mod logits;
 mod pack;
@@ -19,8 +20,8 @@ use crate::options::Options;
 use std::ffi::OsStr;
 
 pub(crate) use {
-    bench::BENCH, chat::CHAT, convert::CONVERT, detokenize::DETOKENIZE, inspect::INSPECT, logits::LOGITS, pack::PACK,
-    perplexity::PERPLEXITY, quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
+    bench::BENCH, chat::CHAT, convert::CONVERT, detokenize::DETOKENIZE, doctor::DOCTOR, inspect::INSPECT,
+    logits::LOGITS, pack::PACK, perplexity::PERPLEXITY, quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
 };
 
 /// A command.
@@ -43,7 +44,7 @@ pub(crate) struct Command {
 
 /// Every command, in the order of the help text.
 pub(crate) static ALL: &[&Command] =
-    &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT, &QUANTIZE, &CONVERT, &PACK];
+    &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT, &QUANTIZE, &CONVERT, &PACK, &DOCTOR];
 
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
     ALL.iter().copied().find(|c| name == c.name)

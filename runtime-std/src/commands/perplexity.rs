@@ -88,7 +88,7 @@ fn score_chunk(machine: &mut Machine, tokens: &[u32], score: &mut Score) -> Outc
 }
 
 /// `-log softmax(logits)[token]`; `None` if that is no number.
-fn negative_log_likelihood(logits: &[f32], token: u32) -> Option<f64> {
+pub(super) fn negative_log_likelihood(logits: &[f32], token: u32) -> Option<f64> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&l| f64::from(l - highest).exp()).sum();
     let nll = sum.ln() - f64::from(logits.get(token as usize)? - highest);

@@ -8,6 +8,7 @@ pub(crate) mod cpu;
 pub(crate) mod memory;
 pub(crate) mod mmap;
 pub(crate) mod signal;
+pub(crate) mod thermal;
 pub(crate) mod threads;
 
 /// Whether a file descriptor is a terminal.

@@ -72,7 +72,7 @@ fn run(options: &Options) -> Outcome {
 }
 
 fn memory(options: &Options, opened: &Opened) -> Outcome<Memory> {
-    let setup = Setup::new(options, opened, &Cores::find(), 1)?;
+    let setup = Setup::new(options, opened, &Cores::find(), crate::generate::LOGIT_ROWS)?;
     let measured = |layout: &dyn Fn(&mut Carver<'static>) -> Outcome| -> Outcome<usize> {
         let mut carver = Carver::measure();
         layout(&mut carver)?;
