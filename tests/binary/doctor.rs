@@ -13,14 +13,14 @@ fn a_sound_model_is_verified_and_another_layout_is_named() {
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert_eq!(out.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&out.stderr));
     assert!(said.ends_with("verified\n") && said.contains("known text"), "{said}");
-    let report = json(&run(trill(&["doctor", "-m", &model(), "--json"]), ""));
+    let report = json(trill(&["doctor", "-m", &model(), "--json"]));
     assert_eq!(report["verdict"], "verified");
     // Read in the wrong layout its codes are as valid; what it says is not.
     let out = run(trill(&["doctor", "-m", &model(), "--i2s-layout", "arm64"]), "");
     assert_eq!(out.status.code(), Some(65));
     assert!(String::from_utf8_lossy(&out.stderr).contains("--i2s-layout x86"), "{out:?}");
     // Without a model it describes the machine.
-    let report = json(&run(trill(&["doctor", "--json"]), ""));
+    let report = json(trill(&["doctor", "--json"]));
     assert!(report["machine"]["kernels"].is_string() && report.get("verdict").is_none());
 }
 
@@ -70,7 +70,7 @@ fn guessing_ahead_changes_no_text() {
                     draft,
                     "--json",
                 ];
-                json(&run(trill(&line), ""))["token_ids"].clone()
+                json(trill(&line))["token_ids"].clone()
             };
             let plain = text("off", "1");
             assert_eq!(plain.as_array().map(Vec::len), Some(330));
