@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use trill::gguf::I2sLayout;
 use trill::kv_cache::KvType;
 use trill::limits;
 use trill::quant::QuantType;
@@ -57,6 +58,12 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| integer(v, -2..=i64::MAX).map(|n| o.predict = usize::try_from(n).ok()) },
     Flag { names: &["--ignore-eos"], value: "", on: RUN.bit, help: "goes on past the model's end of text",
         set: |o, _| switch(&mut o.ignore_eos) },
+    Flag { names: &["--draft"], value: "on|off", on: TALK,
+        help: "guess tokens from the text and verify them together; never changes the text (on)",
+        set: |o, v| on_off(v).map(|x| o.draft = x) },
+    Flag { names: &["--head-screen"], value: "on|off", on: TALK | BENCH.bit,
+        help: "read only the likely rows of a packed model's output head; never changes the text (on)",
+        set: |o, v| on_off(v).map(|x| o.head_screen = x) },
     Flag { names: &["-p", "--n-prompt"], value: "N", on: BENCH.bit, help: "tokens of the prefill test (512; 0: none)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.bench_prompt = n) },
     Flag { names: &["-n", "--n-gen"], value: "N", on: BENCH.bit, help: "tokens of the decode test (128; 0: none)",
@@ -126,6 +133,11 @@ pub(crate) static FLAGS: &[Flag] = &[
         o.mmap = false;
         Ok(())
     } },
+    Flag { names: &["--i2s-layout"], value: "LAYOUT", on: ALL,
+        help: "arm64: an I2_S file that bitnet.cpp made on ARM (default x86)", set: |o, v| {
+        o.i2s = i2s_layout(v)?;
+        Ok(())
+    } },
     Flag { names: &["-ngl", "--n-gpu-layers", "--gpu-layers"], value: "N", on: COMPUTE, help: "only 0 exists",
         set: |o, v| integer(v, i64::MIN..=i64::MAX).map(|n| o.gpu_layers = n) },
     Flag { names: &["--json"], value: "", on: ALL & !CHAT.bit, help: "the answer as JSON, and errors too",
@@ -140,6 +152,14 @@ pub(crate) static FLAGS: &[Flag] = &[
     } },
 ];
 
+fn i2s_layout(value: &OsStr) -> Result<I2sLayout, String> {
+    match value.to_str() {
+        Some("x86") => Ok(I2sLayout::X86),
+        Some("arm64") => Ok(I2sLayout::Arm64),
+        _ => Err("expected x86 or arm64".into()),
+    }
+}
+
 fn weight_type(value: &OsStr) -> Result<QuantType, String> {
     crate::type_choice::by_name(&text(value)?)
 }
@@ -147,6 +167,14 @@ fn weight_type(value: &OsStr) -> Result<QuantType, String> {
 fn switch(flag: &mut bool) -> Checked {
     *flag = true;
     Ok(())
+}
+
+fn on_off(v: &OsStr) -> Result<bool, String> {
+    match v.to_str() {
+        Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
 }
 
 fn text(v: &OsStr) -> Result<String, String> {

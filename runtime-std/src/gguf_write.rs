@@ -8,7 +8,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use trill::gguf::{Array, Value};
+use trill::gguf::{Array, Value, ValueType};
 
 /// Key-value pairs, in file order.
 #[derive(Default)]
@@ -39,6 +39,26 @@ impl Metadata {
             Value::I64(v) => out.extend(v.to_le_bytes()),
             Value::F64(v) => out.extend(v.to_le_bytes()),
         }
+    }
+
+    /// Adds an array of strings.
+    pub(crate) fn strings<'a>(&mut self, key: &str, items: impl ExactSizeIterator<Item = &'a [u8]>) {
+        self.array(key, ValueType::Str, items.len());
+        items.for_each(|s| put_string(&mut self.bytes, s));
+    }
+
+    /// Adds an array of i32.
+    pub(crate) fn i32s(&mut self, key: &str, items: &[i32]) {
+        self.array(key, ValueType::I32, items.len());
+        items.iter().for_each(|v| self.bytes.extend(v.to_le_bytes()));
+    }
+
+    fn array(&mut self, key: &str, ty: ValueType, len: usize) {
+        self.count += 1;
+        put_string(&mut self.bytes, key.as_bytes());
+        put_u32(&mut self.bytes, ValueType::Array as u32);
+        put_u32(&mut self.bytes, ty as u32);
+        put_u64(&mut self.bytes, len as u64);
     }
 }
 

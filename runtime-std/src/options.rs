@@ -4,6 +4,7 @@ use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use trill::gguf::I2sLayout;
 use trill::kv_cache::KvType;
 use trill::quant::QuantType;
 use trill::sampler::SamplerConfig;
@@ -32,6 +33,7 @@ pub(crate) struct Options {
     pub(crate) cache_v: KvType,
     pub(crate) mlock: bool,
     pub(crate) mmap: bool,
+    pub(crate) i2s: I2sLayout,
     pub(crate) json: bool,
     pub(crate) verbosity: Verbosity,
     pub(crate) prompt: Option<String>,
@@ -45,6 +47,10 @@ pub(crate) struct Options {
     /// How tokens are chosen; the seed is set when it is known.
     pub(crate) sampling: SamplerConfig,
     pub(crate) ignore_eos: bool,
+    /// Read the rows of the output head that a sketch leaves over, where the model has one.
+    pub(crate) head_screen: bool,
+    /// Guess tokens ahead where that is faster.
+    pub(crate) draft: bool,
     pub(crate) tokens: Vec<u32>,
     pub(crate) all: bool,
     pub(crate) jsonl: bool,
@@ -79,6 +85,7 @@ impl Default for Options {
             cache_v: KvType::F16,
             mlock: false,
             mmap: true,
+            i2s: I2sLayout::X86,
             json: false,
             verbosity: Verbosity::Normal,
             prompt: None,
@@ -90,6 +97,8 @@ impl Default for Options {
             seed: None,
             sampling: SamplerConfig::default(),
             ignore_eos: false,
+            head_screen: true,
+            draft: true,
             tokens: Vec::new(),
             all: false,
             jsonl: false,

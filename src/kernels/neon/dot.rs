@@ -94,6 +94,13 @@ pub(super) fn test_bits(v: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
     set
 }
 
+/// Asks for the cache line at `p`, which need not exist, to be read once.
+#[inline(always)]
+pub(super) fn prefetch(p: *const u8) {
+    // SAFETY: a hint; it never faults.
+    unsafe { asm!("prfm pldl1strm, [{p}]", p = in(reg) p, options(nomem, nostack, preserves_flags)) };
+}
+
 /// Two vectors of int8.
 ///
 /// # Safety
