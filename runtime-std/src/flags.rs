@@ -1,8 +1,9 @@
 //! The table of flags: every spelling, what it means, and the check of its value.
 
 use crate::cli::{Flag, Set};
-use crate::commands::{BENCH, CHAT, Command, DETOKENIZE, INSPECT, LOGITS, PERPLEXITY, QUANTIZE, RUN, TOKENIZE};
+use crate::commands::{BENCH, CHAT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, QUANTIZE, RUN, TOKENIZE};
 use crate::options::Verbosity;
+use crate::pack::{Head, target::Target};
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -90,12 +91,20 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| weight_type(v).map(|t| o.embedding_type = Some(t)) },
     Flag { names: &["--force"], value: "", on: QUANTIZE.bit,
         help: "writes a ternary or binary type even where that spoils the weights", set: |o, _| switch(&mut o.force) },
+    Flag { names: &["--for"], value: "MACHINE", on: PACK.bit,
+        help: "pi5, phone, x86 or generic (default: this machine, measured)",
+        set: |o, v| named(v, &Target::NAMES).map(|t| o.pack_for = Some(t)) },
+    Flag { names: &["--head"], value: "TYPE", on: PACK.bit,
+        help: "the output head: keep, q8, q6_k or q4 (q8 where that is smaller)",
+        set: |o, v| named(v, &Head::ALL.map(|h| (h.name(), h))).map(|h| o.pack_head = Some(h)) },
+    Flag { names: &["--no-sketch"], value: "", on: PACK.bit, help: "adds no sketch of the head",
+        set: |o, _| switch(&mut o.no_sketch) },
     Flag { names: &["--weights"], value: "", on: INSPECT.bit, help: "lists every tensor",
         set: |o, _| switch(&mut o.weights) },
     Flag { names: &["-c", "--ctx-size"], value: "N", on: COMPUTE | INSPECT.bit,
         help: "tokens of context (perplexity: of a chunk; default: the model's, at most 4096)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.context = (n > 0).then_some(n)) },
-    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | INSPECT.bit | QUANTIZE.bit,
+    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | INSPECT.bit | QUANTIZE.bit | PACK.bit,
         help: "threads (default: the physical big cores)",
         set: |o, v| number(v, 1..=limits::THREADS_MAX).map(|n| o.threads = Some(n)) },
     Flag { names: &["-b", "--batch-size"], value: "N", on: COMPUTE | INSPECT.bit,
@@ -162,6 +171,12 @@ fn i2s_layout(value: &OsStr) -> Result<I2sLayout, String> {
 
 fn weight_type(value: &OsStr) -> Result<QuantType, String> {
     crate::type_choice::by_name(&text(value)?)
+}
+
+/// The choice with this name.
+fn named<T: Copy>(value: &OsStr, choices: &[(&'static str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|c| value == c.0).map(|c| c.1);
+    found.ok_or_else(|| format!("expected {}", choices.iter().map(|c| c.0).collect::<Vec<_>>().join(", ")))
 }
 
 fn switch(flag: &mut bool) -> Checked {

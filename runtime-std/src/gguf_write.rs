@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use trill::gguf::{Array, Value, ValueType};
 
 /// Key-value pairs, in file order.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(crate) struct Metadata {
     bytes: Vec<u8>,
     count: u64,
@@ -136,6 +136,13 @@ impl Writer {
         assert_eq!(bytes, expected, "the size that the tensor's record says");
         self.written += bytes;
         self.pad()
+    }
+
+    /// Hands the whole file, under its temporary name, to `look`, which may refuse it.
+    pub(crate) fn inspect<T>(&mut self, look: impl FnOnce(&Path) -> Outcome<T>) -> Outcome<T> {
+        assert!(self.sizes.is_empty(), "every tensor is written");
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(|e| self.failure(&e))?;
+        look(&self.temporary)
     }
 
     /// Makes the file durable and gives it its name.

@@ -14,6 +14,7 @@ mod host;
 mod input;
 mod models;
 mod options;
+mod pack;
 mod recode;
 mod report;
 mod stream;

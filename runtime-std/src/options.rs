@@ -2,6 +2,7 @@
 
 use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
+use crate::pack::{Head, target::Target};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use trill::gguf::I2sLayout;
@@ -66,6 +67,11 @@ pub(crate) struct Options {
     pub(crate) force: bool,
     pub(crate) output_type: Option<QuantType>,
     pub(crate) embedding_type: Option<QuantType>,
+    /// Absent: int8 rows, if that makes it smaller.
+    pub(crate) pack_head: Option<Head>,
+    /// Absent: this machine.
+    pub(crate) pack_for: Option<Target>,
+    pub(crate) no_sketch: bool,
     pub(crate) repetitions: usize,
     pub(crate) bench_prompt: usize,
     pub(crate) bench_generate: usize,
@@ -111,6 +117,9 @@ impl Default for Options {
             force: false,
             output_type: None,
             embedding_type: None,
+            pack_head: None,
+            pack_for: None,
+            no_sketch: false,
             repetitions: 5,
             bench_prompt: 512,
             bench_generate: 128,

@@ -75,7 +75,7 @@ impl Weight for Tq2_0 {
     #[inline(always)]
     unsafe fn dot4<D: Dot>(p: [*const u8; 4], _: usize, _: usize, x: *const i8, init: int32x4_t) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 32, false>(p, 2, x, init, 0) }
+        unsafe { crumbs4::<D, 32, false>(p, 2, x, init, 66 * 4) }
     }
 }
 
@@ -103,7 +103,7 @@ unsafe fn crumb(p: *const u8, field: usize) -> int8x16_t {
 ///
 /// With `SDOT` three of the four fields are only masked, not shifted: their products are 1, 4 and 16 times as
 /// large and go to an accumulator each. The three meet at the end, where shifts are few. Bytes `ahead` of a row are
-/// asked for, unless 0.
+/// asked for.
 ///
 /// # Safety
 /// The blocks must be readable, and `4 * SPAN * blocks` values at `x`.
@@ -121,9 +121,7 @@ unsafe fn crumbs4<D: Dot, const SPAN: usize, const HIGH_FIRST: bool>(
     unsafe {
         let masks = [3, 12, 48].map(|m| vdupq_n_u8(m));
         for b in 0..blocks {
-            if ahead != 0 {
-                p.iter().for_each(|p| prefetch(p.wrapping_add(SPAN * b + ahead)));
-            }
+            p.iter().for_each(|p| prefetch(p.wrapping_add(SPAN * b + ahead)));
             for half in 0..SPAN / 16 {
                 let x = x.add(4 * SPAN * b + 16 * half);
                 let x = [0, 1, 2, 3].map(|field| vld1q_s8(x.add(at(field))));
