@@ -1,0 +1,125 @@
+//! `trill bench`: prefill and decode speed, measured as llama-bench does: neither tokenizing nor sampling
+//! counts, and a warm-up comes first.
+
+use super::Command;
+use crate::engine::{self, Machine};
+use crate::exit::Outcome;
+use crate::host::clock::Stopwatch;
+use crate::host::memory;
+use crate::options::Options;
+use crate::report::{json, text};
+use serde_json::json;
+use trill::parallel::Executor;
+
+pub(crate) const BENCH: Command = Command {
+    name: "bench",
+    summary: "measures how fast a model reads and writes",
+    usage: "bench -m MODEL [-p TOKENS] [-n TOKENS] [-t THREADS] [-r REPETITIONS] [--json]",
+    notes: "pp is prefill (reading a prompt), tg is text generation; both in tokens per second.",
+    bit: 1 << 2,
+    takes_model: true,
+    run,
+};
+
+struct Test {
+    name: String,
+    per_second: Vec<f64>,
+}
+
+fn run(options: &Options) -> Outcome {
+    let opened = engine::open(options)?;
+    // Room for the longer test, and the model's own limit does not matter to speed.
+    let longest = options.bench_prompt.max(options.bench_generate).max(1);
+    let options = &Options { context: Some(options.context.unwrap_or(longest).max(longest)), ..options.clone() };
+    let (mut machine, ()) = engine::load(options, &opened, 1, |_, _| Ok(()))?;
+    let (prompt, generate) = (tokens(&machine, options.bench_prompt), tokens(&machine, options.bench_generate));
+    let mut tests = Vec::with_capacity(2);
+    let mut spans = Vec::with_capacity(options.repetitions);
+    warm_up(&mut machine, &prompt)?;
+    machine.start_counting();
+    if !prompt.is_empty() {
+        measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut spans)?;
+        tests.push(Test::new("pp", &prompt, &spans));
+    }
+    if !generate.is_empty() {
+        measure(&mut machine, &generate, 1, options.repetitions, &mut spans)?;
+        tests.push(Test::new("tg", &generate, &spans));
+    }
+    machine.stop_counting();
+    let threads = machine.pool.threads();
+    let kernels = crate::host::cpu::kernels()?.name();
+    if options.json {
+        return json::print(&report(&tests, threads, kernels));
+    }
+    let size = memory::size(opened.file.bytes.len() as u64);
+    let mut rows = vec![["model", "size", "threads", "kernels", "test", "tokens/s"].map(String::from).to_vec()];
+    for test in &tests {
+        let (mean, stddev) = json::mean_stddev(&test.per_second);
+        let model = opened.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let speed = format!("{mean:.2} ± {stddev:.2}");
+        rows.push(vec![model, size.clone(), threads.to_string(), kernels.into(), test.name.clone(), speed]);
+    }
+    text::print(&text::table(&rows, &[1, 2, 5]))
+}
+
+impl Test {
+    fn new(kind: &str, tokens: &[u32], seconds: &[f64]) -> Test {
+        let n = tokens.len();
+        Test { name: format!("{kind}{n}"), per_second: seconds.iter().map(|s| n as f64 / s).collect() }
+    }
+}
+
+/// `n` tokens spread over the vocabulary, the same in every run.
+fn tokens(machine: &Machine, n: usize) -> Vec<u32> {
+    let vocab = machine.model.hparams.n_vocab.max(1) as u64;
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        u32::try_from(state % vocab).unwrap_or(0)
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Everything once, so that the file's pages are in memory and the caches are warm.
+fn warm_up(machine: &mut Machine, prompt: &[u32]) -> Outcome {
+    if !prompt.is_empty() {
+        machine.read(prompt)?;
+    }
+    machine.clear();
+    machine.step(0)?;
+    machine.clear();
+    Ok(())
+}
+
+/// Seconds that reading `tokens`, `at_once` of them at a time, takes, `repetitions` times.
+fn measure(machine: &mut Machine, tokens: &[u32], at_once: usize, repetitions: usize, spans: &mut Vec<f64>) -> Outcome {
+    spans.clear();
+    for _ in 0..repetitions {
+        machine.clear();
+        let clock = Stopwatch::start();
+        if at_once > 1 {
+            machine.read(tokens)?;
+        } else {
+            for &token in tokens {
+                machine.step(token)?;
+            }
+        }
+        spans.push(clock.seconds().max(1e-9));
+        crate::generate::stop_if_interrupted()?;
+    }
+    Ok(())
+}
+
+fn report(tests: &[Test], threads: usize, kernels: &str) -> serde_json::Value {
+    let entry = |test: &Test| {
+        json!({
+            "test": test.name,
+            "threads": threads,
+            "kernels": kernels,
+            "tokens_per_second": json::samples(&test.per_second),
+        })
+    };
+    tests.iter().map(entry).collect()
+}

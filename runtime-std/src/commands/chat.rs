@@ -1,0 +1,230 @@
+//! `trill chat`: a conversation, typed, or read from a file one message a line.
+
+use super::Command;
+use crate::conversation::Conversation;
+use crate::engine::{self, Machine};
+use crate::exit::{Code, Failure, Outcome};
+use crate::generate::{self, Ask, Stop, Summary, Voice};
+use crate::host::{is_terminal, signal};
+use crate::input;
+use crate::options::{Options, Verbosity};
+use crate::template::Role;
+use crate::terminal::{Reader, Screen, Typed};
+
+pub(crate) const CHAT: Command = Command {
+    name: "chat",
+    summary: "holds a conversation",
+    usage: "chat -m MODEL [-sys TEXT] [-p FIRST-MESSAGE] [-f FILE] [flags]",
+    notes: "Type /help for its commands. Ctrl-C ends an answer; Ctrl-D, or Ctrl-C twice, ends the conversation.\n\
+            With -f, or without a terminal, each line of the input is a message.",
+    bit: 1,
+    takes_model: true,
+    run,
+};
+
+const HELP: &str = "\
+/clear         forgets the conversation
+/system TEXT   starts anew with this system message (none without TEXT)
+/regen         answers the last message again
+/stats         speed of the last answer, and how full the context is
+/quit          ends (so does Ctrl-D)
+Ctrl-C ends an answer. Alt-Enter, or a backslash at the end of a line, starts a new line.
+";
+
+/// Bytes of an answer kept before more memory is asked for.
+const ANSWER_BYTES: usize = 64 << 10;
+
+/// Where messages come from.
+enum Source {
+    Typed(Box<Reader>),
+    Lines(std::vec::IntoIter<String>),
+}
+
+struct Chat {
+    machine: Machine,
+    voice: Voice,
+    conversation: Conversation,
+    screen: Screen,
+    most: Option<usize>,
+    last: Option<Summary>,
+    /// Somebody sits at the terminal: mistakes are told and the conversation goes on.
+    interactive: bool,
+}
+
+fn run(options: &Options) -> Outcome {
+    let mut source = match &options.file {
+        Some(path) => Source::Lines(lines(input::file(path)?)?),
+        None => Source::Typed(Box::new(Reader::new())),
+    };
+    let opened = engine::open(options)?;
+    let (machine, voice) = generate::load(options, &opened)?;
+    let conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?;
+    let interactive = matches!(source, Source::Typed(_)) && is_terminal(0);
+    let mut chat =
+        Chat { machine, voice, conversation, screen: Screen::new(), most: options.predict, last: None, interactive };
+    signal::catch_interrupts();
+    if interactive && options.verbosity != Verbosity::Quiet {
+        eprintln!("{}; /help lists the commands", opened.title());
+    }
+    let mut next = options.prompt_text();
+    loop {
+        let Some(message) = next.take().map_or_else(|| source.next(), |m| Ok(Some(m)))? else { return Ok(()) };
+        signal::forget_interrupts();
+        chat.hear(&message)?;
+    }
+}
+
+/// The messages of a file: its lines, except for empty ones.
+fn lines(bytes: Vec<u8>) -> Outcome<std::vec::IntoIter<String>> {
+    let text = input::utf8(bytes)?;
+    let messages: Vec<String> = text.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect();
+    Ok(messages.into_iter())
+}
+
+impl Source {
+    /// The next message; `None` at the end.
+    fn next(&mut self) -> Outcome<Option<String>> {
+        let reader = match self {
+            Source::Lines(lines) => return Ok(lines.next()),
+            Source::Typed(reader) => reader,
+        };
+        let (mut message, mut warned) = (String::new(), false);
+        loop {
+            match reader.read(if message.is_empty() { "> " } else { "  " }) {
+                Typed::Line(line) => {
+                    warned = false;
+                    if let Some(start) = line.strip_suffix('\\') {
+                        message.push_str(start);
+                        message.push('\n');
+                        continue;
+                    }
+                    message.push_str(&line);
+                    if !message.trim().is_empty() {
+                        return Ok(Some(message));
+                    }
+                    message.clear();
+                }
+                Typed::End => return Ok(None),
+                Typed::Interrupt if warned => return Err(Failure::new(Code::Interrupted, "")),
+                Typed::Interrupt => {
+                    eprintln!("Ctrl-C again, or Ctrl-D, ends the conversation");
+                    signal::forget_interrupts();
+                    message.clear();
+                    warned = true;
+                }
+            }
+        }
+    }
+}
+
+impl Chat {
+    /// A message, or a command typed at the terminal.
+    fn hear(&mut self, message: &str) -> Outcome {
+        let command = message.trim();
+        if self.interactive && command.starts_with('/') {
+            return match self.command(command) {
+                Ok(true) => Err(Failure::new(Code::Done, "")),
+                Ok(false) => Ok(()),
+                Err(failure) => self.survive(failure),
+            };
+        }
+        self.conversation.push(Role::User, message.to_owned());
+        self.reply().or_else(|failure| self.survive(failure))
+    }
+
+    /// At a terminal, an error about the conversation is told and the conversation goes on.
+    fn survive(&mut self, failure: Failure) -> Outcome {
+        if self.interactive && failure.code == Code::Data {
+            failure.report(false);
+            return Ok(());
+        }
+        Err(failure)
+    }
+
+    /// True if the conversation ends.
+    fn command(&mut self, line: &str) -> Outcome<bool> {
+        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        match name {
+            "/quit" | "/exit" | "/bye" => return Ok(true),
+            "/help" | "/?" => eprint!("{HELP}"),
+            "/clear" => {
+                self.conversation.clear();
+                eprintln!("the conversation is forgotten");
+            }
+            "/system" => {
+                self.conversation.set_system(rest.trim());
+                eprintln!("a new conversation starts");
+            }
+            "/regen" => match self.conversation.pop() {
+                Some(message) if message.role == Role::Assistant => self.reply()?,
+                other => {
+                    if let Some(message) = other {
+                        self.conversation.push(message.role, message.content);
+                    }
+                    eprintln!("there is no answer to give again");
+                }
+            },
+            "/stats" => self.stats(),
+            _ => eprintln!("unknown command {name}; /help lists them"),
+        }
+        Ok(false)
+    }
+
+    fn stats(&self) {
+        if let Some(summary) = &self.last {
+            eprintln!("{}", summary.line());
+        }
+        let session = &self.machine.session;
+        eprintln!("the context holds {} of {} tokens", session.position(), session.capacity());
+    }
+
+    /// Answers the last message. If that fails, the message is taken back.
+    fn reply(&mut self) -> Outcome {
+        let answered = self.answer();
+        if answered.is_err() {
+            self.conversation.pop();
+        }
+        let (text, summary) = answered?;
+        self.last = Some(summary);
+        self.conversation.push(Role::Assistant, text);
+        log::debug!("{}", summary.line());
+        let capacity = self.machine.session.capacity();
+        match summary.stop {
+            Stop::Context => log::warn!(
+                "the answer is cut: the context of {capacity} tokens is full; /clear starts anew, -c gives more"
+            ),
+            Stop::Interrupted if !self.interactive => return Err(Failure::new(Code::Interrupted, "")),
+            Stop::Interrupted => eprintln!("(stopped)"),
+            Stop::End | Stop::Limit => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Outcome<(String, Summary)> {
+        let tokens = self.conversation.tokens(&self.voice.tokenizer)?;
+        let ask = Ask {
+            prompt: &tokens,
+            most: self.most,
+            ignore_eos: false,
+            stop_text: self.conversation.stop_text,
+            stop_token: self.conversation.stop_token,
+            at_start: self.voice.ends_special(&tokens),
+        };
+        let mut text = String::with_capacity(ANSWER_BYTES);
+        let screen = &mut self.screen;
+        self.machine.start_counting();
+        let summary = self.voice.answer(&mut self.machine, &ask, &mut |piece| {
+            // Space before an answer belongs to the form of the conversation.
+            let piece = if text.is_empty() { piece.trim_start() } else { piece };
+            text.push_str(piece);
+            if piece.is_empty() { Ok(()) } else { screen.say(piece) }
+        })?;
+        self.machine.stop_counting();
+        if text.is_empty() {
+            self.screen.say("\n")?
+        } else {
+            self.screen.end_line()?
+        }
+        Ok((text, summary))
+    }
+}

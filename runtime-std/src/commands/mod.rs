@@ -1,0 +1,51 @@
+//! The commands: one file each, and one line in [`ALL`].
+
+mod bench;
+mod chat;
+mod detokenize;
+mod inspect;
+mod logits;
+mod perplexity;
+mod run;
+mod tokenize;
+
+use crate::cli::Set;
+use crate::exit::Outcome;
+use crate::host;
+use crate::options::Options;
+use std::ffi::OsStr;
+
+pub(crate) use {
+    bench::BENCH, chat::CHAT, detokenize::DETOKENIZE, inspect::INSPECT, logits::LOGITS, perplexity::PERPLEXITY,
+    run::RUN, tokenize::TOKENIZE,
+};
+
+/// A command.
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    /// One line for the list of commands.
+    pub(crate) summary: &'static str,
+    /// How it is called, without the program's name.
+    pub(crate) usage: &'static str,
+    /// What else its help text says.
+    pub(crate) notes: &'static str,
+    /// Its place in sets of commands.
+    pub(crate) bit: Set,
+    /// Whether a word without a flag is the model.
+    pub(crate) takes_model: bool,
+    pub(crate) run: fn(&Options) -> Outcome,
+}
+
+/// Every command, in the order of the help text.
+pub(crate) static ALL: &[&Command] = &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT];
+
+pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
+    ALL.iter().copied().find(|c| name == c.name)
+}
+
+/// What `trill` without a command means: a conversation if one was asked for, or if nothing says what to
+/// continue and somebody sits at the terminal.
+pub(crate) fn default_for(options: &Options) -> &'static Command {
+    let text = options.prompt.is_some() || options.file.is_some();
+    if options.chat || (!text && host::is_terminal(0)) { &CHAT } else { &RUN }
+}

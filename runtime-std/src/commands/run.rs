@@ -1,0 +1,109 @@
+//! `trill run`: completes a text.
+
+use super::Command;
+use crate::conversation::Conversation;
+use crate::engine;
+use crate::exit::{Code, Failure, Outcome};
+use crate::generate::{self, Ask, Stop, Summary, Voice, encode};
+use crate::host::clock::Stopwatch;
+use crate::host::signal;
+use crate::input;
+use crate::options::Options;
+use crate::report::json;
+use crate::template::Role;
+use crate::terminal::Screen;
+use serde_json::json;
+use trill::tokenizer::{EncodeOptions, Tokenizer};
+
+pub(crate) const RUN: Command = Command {
+    name: "run",
+    summary: "continues a text",
+    usage: "run -m MODEL [-p TEXT | -f FILE] [-n TOKENS] [flags] [< TEXT]",
+    notes: "Prints the continuation only. --json: text, token_ids, stop_reason (stop, length, context, interrupted)\n\
+            and timings. --temp 0 is reproducible; so is any run with the same --seed.",
+    bit: 1 << 1,
+    takes_model: false,
+    run,
+};
+
+/// Bytes of text collected for `--json` before more memory is asked for.
+const TEXT_BYTES: usize = 64 << 10;
+
+fn run(options: &Options) -> Outcome {
+    let text = input::text(options)?;
+    let clock = Stopwatch::start();
+    let opened = engine::open(options)?;
+    let (mut machine, mut voice) = generate::load(options, &opened)?;
+    let (tokens, conversation) = if options.chat {
+        let mut conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?;
+        conversation.push(Role::User, input::utf8(text)?);
+        (conversation.tokens(&voice.tokenizer)?, Some(conversation))
+    } else {
+        (plain(options, &voice.tokenizer, &text)?, None)
+    };
+    log::debug!("loaded in {:.2} s, {} tokens to read", clock.seconds(), tokens.len());
+    signal::catch_interrupts();
+    let ask = Ask {
+        prompt: &tokens,
+        most: options.predict,
+        ignore_eos: options.ignore_eos,
+        stop_text: conversation.as_ref().map_or("", |c| c.stop_text),
+        stop_token: conversation.as_ref().and_then(|c| c.stop_token),
+        at_start: voice.ends_special(&tokens),
+    };
+    let mut screen = Screen::new();
+    let mut text = String::with_capacity(if options.json { TEXT_BYTES } else { 0 });
+    machine.start_counting();
+    let summary = voice.answer(&mut machine, &ask, &mut |piece| {
+        if options.json {
+            text.push_str(piece);
+            return Ok(());
+        }
+        screen.say(piece)
+    })?;
+    machine.stop_counting();
+    if options.json {
+        json::print(&report(&text, &voice, &summary))?;
+    } else if crate::host::is_terminal(1) {
+        screen.end_line()?;
+    }
+    log::debug!("{}", summary.line());
+    end(summary.stop, machine.session.capacity())
+}
+
+/// The tokens of a text that is continued as it stands.
+fn plain(options: &Options, tokenizer: &Tokenizer<'_>, text: &[u8]) -> Outcome<Vec<u32>> {
+    let mut tokens = Vec::new();
+    if let Some(system) = &options.system {
+        log::warn!("-sys {system}: only --chat and trill chat have a system message");
+    }
+    let how = EncodeOptions { add_bos: tokenizer.add_bos(), parse_special: options.parse_special };
+    encode(tokenizer, text, how, &mut tokens)?;
+    if tokens.is_empty() {
+        // A text from nothing starts where the model's texts start.
+        let start = tokenizer.bos().or(tokenizer.eos());
+        tokens.push(start.ok_or_else(|| Failure::usage("there is no text to continue").remedy("give one with -p"))?);
+    }
+    Ok(tokens)
+}
+
+fn report(text: &str, voice: &Voice, summary: &Summary) -> serde_json::Value {
+    json!({
+        "text": text,
+        "token_ids": voice.answer,
+        "stop_reason": summary.stop.name(),
+        "timings": summary.json(),
+    })
+}
+
+/// What the user should know about how it ended.
+fn end(stop: Stop, capacity: usize) -> Outcome {
+    match stop {
+        Stop::Interrupted => Err(Failure::new(Code::Interrupted, "")),
+        Stop::Context => {
+            log::warn!("stopped: the context of {capacity} tokens is full; -c gives more");
+            Ok(())
+        }
+        Stop::End | Stop::Limit => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! A conversation in the form its model was trained on: messages to tokens, and what ends an answer.
+
+use crate::engine::Opened;
+use crate::exit::Outcome;
+use crate::generate::encode;
+use crate::template::{Message, Part, Role, Template, fallback};
+use trill::tokenizer::{EncodeOptions, Kind, Tokenizer};
+
+/// What has been said, and how to put it to the model.
+pub(crate) struct Conversation {
+    template: Template,
+    bos: String,
+    system: Option<String>,
+    messages: Vec<Message>,
+    /// Text that ends an answer; empty where a token does.
+    pub(crate) stop_text: &'static str,
+    /// The token with which the template ends an answer, if it is one.
+    pub(crate) stop_token: Option<u32>,
+}
+
+impl Conversation {
+    /// An empty conversation in the form of the model's template, or of a common one if it has none.
+    pub(crate) fn new(opened: &Opened, tokenizer: &Tokenizer<'_>, system: Option<String>) -> Outcome<Conversation> {
+        let text = |id: Option<u32>| {
+            let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let chatml = [&b"<|im_start|>"[..], b"<|im_end|>"].iter().all(|t| tokenizer.find(t).is_some());
+        let (source, stop_text) = match opened.template()? {
+            Some(source) => (source, ""),
+            None if chatml => {
+                log::info!("the model brings no chat template: ChatML is used");
+                (fallback::CHATML, "")
+            }
+            None => {
+                log::info!("the model brings no chat template: plain User: and Assistant: lines are used");
+                (fallback::PLAIN, fallback::PLAIN_STOP)
+            }
+        };
+        let bos = text(tokenizer.bos());
+        let template = Template::new(source, &bos, &text(tokenizer.eos()))?;
+        let mut new = Conversation { template, bos, system, messages: Vec::new(), stop_text, stop_token: None };
+        new.stop_token = new.turn_end(tokenizer);
+        Ok(new)
+    }
+
+    /// The special token that the template puts behind an answer.
+    fn turn_end(&self, tokenizer: &Tokenizer<'_>) -> Option<u32> {
+        const ANSWER: &str = "trill-answer";
+        let message = |role, content: &str| Message { role, content: content.to_owned() };
+        let talk = [message(Role::User, "a"), message(Role::Assistant, ANSWER)];
+        // A template that refuses this conversation tells nothing, and then the vocabulary's ends must do.
+        let rendered = self.template.render(&talk, false, &|_| false).ok()?;
+        let rest = rendered.after(ANSWER)?.trim_start();
+        let mut ids = Vec::new();
+        encode(tokenizer, rest.as_bytes(), EncodeOptions { add_bos: false, parse_special: true }, &mut ids).ok()?;
+        ids.first().copied().filter(|&id| matches!(tokenizer.kind(id), Some(Kind::Control | Kind::UserDefined)))
+    }
+
+    pub(crate) fn push(&mut self, role: Role, content: String) {
+        self.messages.push(Message { role, content });
+    }
+
+    /// Takes back the last message.
+    pub(crate) fn pop(&mut self) -> Option<Message> {
+        self.messages.pop()
+    }
+
+    /// Forgets everything but the system message.
+    pub(crate) fn clear(&mut self) {
+        self.messages.clear();
+    }
+
+    /// Starts anew with another system message; an empty one means none.
+    pub(crate) fn set_system(&mut self, text: &str) {
+        self.system = (!text.is_empty()).then(|| text.to_owned());
+        self.clear();
+    }
+
+    /// The tokens of the whole conversation, up to where the next answer starts.
+    pub(crate) fn tokens(&self, tokenizer: &Tokenizer<'_>) -> Outcome<Vec<u32>> {
+        let system = self.system.iter().map(|text| Message { role: Role::System, content: text.clone() });
+        let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
+        let rendered = self.template.render(&messages, true, &|text| spells_special(tokenizer, text))?;
+        // A template that writes the beginning token itself must not get a second one.
+        let mut add_bos = tokenizer.add_bos() && (self.bos.is_empty() || !rendered.starts_with(&self.bos));
+        let mut ids = Vec::new();
+        for part in rendered.parts() {
+            let (text, parse_special) = match part {
+                Part::Template(text) => (text, true),
+                Part::Quoted(text) => (text, false),
+            };
+            encode(tokenizer, text.as_bytes(), EncodeOptions { add_bos, parse_special }, &mut ids)?;
+            add_bos = false;
+        }
+        Ok(ids)
+    }
+}
+
+/// Whether a text would yield special tokens if they were looked for in it.
+fn spells_special(tokenizer: &Tokenizer<'_>, text: &str) -> bool {
+    let ids = |parse_special| {
+        let mut ids = Vec::new();
+        encode(tokenizer, text.as_bytes(), EncodeOptions { add_bos: false, parse_special }, &mut ids).map(|()| ids)
+    };
+    ids(true) != ids(false)
+}

@@ -1,0 +1,278 @@
+//! From a file to a model that runs: open, measure, reserve, carve. Everything made here lives until the
+//! program ends, because a process runs one model.
+
+use crate::exit::{Code, Failure, Outcome};
+use crate::host::affinity::Cores;
+use crate::host::memory::{self, Arena};
+use crate::host::mmap::{self, ModelFile};
+use crate::host::threads::Pool;
+use crate::host::{allocations, cpu, signal};
+use crate::options::{Options, Verbosity};
+use crate::report::progress::Progress;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use trill::gguf::Gguf;
+use trill::kernels::Kernels;
+use trill::limits::BATCH_MAX;
+use trill::mem::Carver;
+use trill::model::known::{self, Change, Repair};
+use trill::model::{Hparams, Model};
+use trill::session::{Session, SessionConfig};
+use trill::tokenizer::{Tokenizer, TokenizerOptions};
+
+/// Tokens of context if neither the user nor the model asks for less.
+const CONTEXT_DEFAULT: usize = 4096;
+/// Tokens read together by default: beyond this, reading gets no faster and memory grows.
+const BATCH_DEFAULT: usize = 128;
+
+/// A model file, parsed.
+pub(crate) struct Opened {
+    pub(crate) path: PathBuf,
+    pub(crate) file: ModelFile,
+    pub(crate) gguf: Gguf<'static>,
+    /// Bytes of the index over the file.
+    pub(crate) index_bytes: usize,
+    /// What has to be put right in it.
+    pub(crate) repairs: Vec<Repair<'static>>,
+}
+
+/// Opens and parses the model that the options name.
+pub(crate) fn open(options: &Options) -> Outcome<Opened> {
+    let path = crate::models::find(options.model.as_deref())?;
+    let file = mmap::open(&path, options.mmap)?;
+    let about = |failure: Failure| failure.about(&path);
+    let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
+    let index = Arena::reserve(index_bytes).map_err(about)?.leak();
+    let gguf = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
+    let repairs = known::repairs(&gguf).map_err(|e| about(e.into()))?.to_vec();
+    Ok(Opened { path, file, gguf, index_bytes, repairs })
+}
+
+/// Runs `layout` twice: to measure, then over memory of exactly that size. If it cannot be had, nothing has
+/// been loaded.
+pub(crate) fn carve<T>(lock: bool, layout: impl Fn(&mut Carver<'static>) -> Outcome<T>) -> Outcome<T> {
+    let mut measure = Carver::measure();
+    layout(&mut measure)?;
+    let memory = Arena::reserve(measure.used())?.leak();
+    if lock {
+        memory::lock(memory);
+    }
+    let mut carver = Carver::over(memory)?;
+    let made = layout(&mut carver)?;
+    assert_eq!(carver.used(), measure.used(), "the same layout code takes the same memory");
+    Ok(made)
+}
+
+impl Opened {
+    /// The vocabulary, put right where the file is known to be wrong.
+    pub(crate) fn tokenizer(&self, carver: &mut Carver<'static>) -> Outcome<Tokenizer<'static>> {
+        let pre = self.repairs.iter().find_map(|r| match r.change {
+            Change::PreTokenizer(name) => Some(name),
+            _ => None,
+        });
+        let ends = self.stop_tokens();
+        let options = TokenizerOptions { pre_override: pre, extra_eog: &ends };
+        Tokenizer::load(&self.gguf, options, carver).map_err(|e| Failure::from(e).about(&self.path))
+    }
+
+    /// Tokens that end an answer although the file does not say so.
+    fn stop_tokens(&self) -> Vec<u32> {
+        let tokens = self.gguf.array(trill::gguf::keys::tokenizer::TOKENS).ok().flatten();
+        let texts = self.repairs.iter().filter_map(|r| match r.change {
+            Change::StopToken(text) => Some(text),
+            _ => None,
+        });
+        let position = |text: &str| tokens.and_then(|t| t.strings())?.position(|t| t == text.as_bytes());
+        texts.filter_map(|text| u32::try_from(position(text)?).ok()).collect()
+    }
+
+    /// The chat template, put right where the file is known to be wrong.
+    pub(crate) fn template(&self) -> Outcome<Option<&'static str>> {
+        let repaired = self.repairs.iter().find_map(|r| match r.change {
+            Change::ChatTemplate(text) => Some(text),
+            _ => None,
+        });
+        match repaired {
+            Some(text) => Ok(Some(text)),
+            None => Ok(self.gguf.str(trill::gguf::keys::tokenizer::CHAT_TEMPLATE)?),
+        }
+    }
+
+    /// The model's name, as the file or else the file's name gives it.
+    pub(crate) fn title(&self) -> String {
+        let named = self.gguf.str(trill::gguf::keys::NAME).ok().flatten();
+        let file = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut title = String::new();
+        crate::terminal::neutralise(named.unwrap_or(&file), &mut title);
+        title
+    }
+
+    pub(crate) fn hparams(&self) -> Outcome<Hparams> {
+        Hparams::read(&self.gguf).map_err(|e| Failure::from(e).about(&self.path))
+    }
+
+    fn model(&self, carver: &mut Carver<'static>) -> Outcome<&'static Model<'static>> {
+        let model = Model::load(&self.gguf, carver).map_err(|e| Failure::from(e).about(&self.path))?;
+        Ok(Box::leak(Box::new(model)))
+    }
+}
+
+/// Sizes of a session and the kernels it runs on.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) kernels: Kernels,
+    pub(crate) config: SessionConfig,
+}
+
+impl Setup {
+    /// What the options ask for, or else what suits the model and the machine.
+    pub(crate) fn new(options: &Options, opened: &Opened, cores: &Cores, logit_rows: usize) -> Outcome<Setup> {
+        let kernels = cpu::kernels()?;
+        let context_train = opened.hparams()?.context_train;
+        let context = options.context.unwrap_or_else(|| context_train.clamp(1, CONTEXT_DEFAULT));
+        if context > context_train {
+            log::warn!("the model was trained for {context_train} tokens of context, {context} are asked for");
+        }
+        let threads = options.threads.unwrap_or_else(|| cores.threads());
+        let batch = options.batch.unwrap_or(BATCH_DEFAULT);
+        if batch > BATCH_MAX {
+            log::debug!("-b {batch}: more than {BATCH_MAX} at a time gain nothing, {BATCH_MAX} are used");
+        }
+        let (cache_k, cache_v) = (options.cache_k, options.cache_v);
+        let config = SessionConfig { context, batch, threads, logit_rows, cache_k, cache_v };
+        Ok(Setup { kernels, config })
+    }
+
+    /// The largest context whose memory fits `bytes`, when everything but the session takes `fixed`.
+    fn largest_context(&self, model: &Model<'_>, fixed: usize, bytes: u64) -> Option<usize> {
+        let fits = |context: usize| {
+            let config = SessionConfig { context, ..self.config };
+            Session::plan(model, config)
+                .ok()
+                .and_then(|plan| plan.total().checked_add(fixed))
+                .is_some_and(|total| total as u64 <= bytes)
+        };
+        let (mut least, mut most) = (0, self.config.context);
+        while least < most {
+            let middle = least + (most - least).div_ceil(2);
+            if fits(middle) { least = middle } else { most = middle - 1 }
+        }
+        (least > 0).then_some(least)
+    }
+}
+
+/// A model with a session and threads.
+pub(crate) struct Machine {
+    pub(crate) model: &'static Model<'static>,
+    pub(crate) session: Session<'static, 'static>,
+    pub(crate) pool: Pool,
+    /// The tokens in the session, in order; only the first `session.position()` count.
+    held: Vec<u32>,
+    verbosity: Verbosity,
+    allocations_at_start: u64,
+}
+
+/// Loads the model and what `more` lays out beside it (tokenizer, sampler). `logit_rows` positions' logits
+/// are computed together.
+pub(crate) fn load<T>(
+    options: &Options,
+    opened: &Opened,
+    logit_rows: usize,
+    more: impl Fn(&Model<'_>, &mut Carver<'static>) -> Outcome<T>,
+) -> Outcome<(Machine, T)> {
+    let cores = Cores::find();
+    let setup = Setup::new(options, opened, &cores, logit_rows)?;
+    let layout = |carver: &mut Carver<'static>| {
+        let model = opened.model(carver)?;
+        let more = more(model, carver)?;
+        let session = Session::new(model, setup.kernels, setup.config, carver)?;
+        Ok((model, session, more))
+    };
+    let (model, session, more) = carve(options.mlock, layout).map_err(|failure| {
+        let remedy = remedy_for_memory(&setup, opened, &more);
+        if failure.code == Code::Memory { failure.remedy(remedy).about(&opened.path) } else { failure }
+    })?;
+    if options.mlock {
+        opened.file.lock();
+    }
+    let pool = Pool::new(setup.config.threads, &cores);
+    let held = Vec::with_capacity(session.capacity());
+    let threads = trill::parallel::Executor::threads(&pool);
+    log::debug!("{} kernels, {threads} threads, {} tokens of context", setup.kernels.name(), session.capacity());
+    let machine = Machine { model, session, pool, held, verbosity: options.verbosity, allocations_at_start: 0 };
+    Ok((machine, more))
+}
+
+fn remedy_for_memory<T>(
+    setup: &Setup,
+    opened: &Opened,
+    more: &impl Fn(&Model<'_>, &mut Carver<'static>) -> Outcome<T>,
+) -> String {
+    let largest = || {
+        let mut carver = Carver::measure();
+        let model = opened.model(&mut carver).ok()?;
+        more(model, &mut carver).ok()?;
+        setup.largest_context(model, carver.used(), memory::available())
+    };
+    match largest() {
+        Some(context) => format!("the largest context that fits is -c {context}"),
+        None => "not even one token of context fits: free some memory, or use a smaller model".to_owned(),
+    }
+}
+
+impl Machine {
+    /// Reads `tokens` from the start of the context, except for what the session holds already, and returns
+    /// the logits after the last one. At least one token must be given.
+    pub(crate) fn read(&mut self, tokens: &[u32]) -> Outcome<&mut [f32]> {
+        // The last token is read again even if it is there: its logits are not kept.
+        let keep = self.shared(tokens).min(tokens.len().saturating_sub(1));
+        self.session.truncate(keep);
+        self.held.truncate(keep);
+        let new = &tokens[keep..];
+        self.held.extend_from_slice(new);
+        let mut progress = Progress::new("reading the prompt", new.len(), self.verbosity);
+        Ok(self.session.prefill(&self.pool, new, &mut |done| {
+            progress.update(done);
+            if signal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?)
+    }
+
+    /// Reads one more token and returns the logits after it.
+    pub(crate) fn step(&mut self, token: u32) -> Outcome<&mut [f32]> {
+        self.held.truncate(self.session.position());
+        self.held.push(token);
+        Ok(self.session.prefill(&self.pool, &[token], &mut |_| ControlFlow::Continue(()))?)
+    }
+
+    /// How many of `tokens` the session holds already, from the start on.
+    pub(crate) fn shared(&self, tokens: &[u32]) -> usize {
+        // After an interruption the session holds less than was asked for.
+        let held = self.held.iter().take(self.session.position());
+        held.zip(tokens).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Tokens of context left.
+    pub(crate) fn room(&self) -> usize {
+        self.session.capacity() - self.session.position()
+    }
+
+    /// Empties the context.
+    pub(crate) fn clear(&mut self) {
+        self.session.truncate(0);
+        self.held.clear();
+    }
+
+    /// From here on no allocation is expected.
+    pub(crate) fn start_counting(&mut self) {
+        self.allocations_at_start = allocations::count();
+    }
+
+    /// Says with `-v` what the run took.
+    pub(crate) fn stop_counting(&self) {
+        let count = allocations::count() - self.allocations_at_start;
+        log::debug!("allocs since load: {count}");
+        if let Some(peak) = memory::peak_resident() {
+            log::debug!("peak memory beyond files: {}", memory::size(peak));
+        }
+    }
+}

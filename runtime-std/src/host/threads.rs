@@ -1,0 +1,288 @@
+//! A pool of threads that lives as long as the program. A pass of the model opens a gate; the workers that
+//! are awake go in; when the leader is done the gate closes, and only those who went in are waited for. A
+//! worker that the system has not scheduled therefore costs nothing. After a pass workers keep looking for
+//! about a millisecond, because the next token comes at once, and then sleep until they are woken.
+
+use super::affinity::{self, Cores};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+use trill::parallel::Executor;
+
+type Work<'w> = dyn Fn(usize) + Sync + 'w;
+
+/// `gate`: number of the pass << 32 | OPEN | workers inside.
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+
+/// How long a worker looks for work before it sleeps.
+const AWAKE: Duration = Duration::from_millis(1);
+/// Rounds of a waiting loop that only spin; afterwards the rest of the time slice is given away.
+const SPINS: u32 = 400;
+/// With more threads than CPUs, rounds after which waiting means sleeping.
+const CROWDED_YIELDS: u32 = 32;
+/// How long, then.
+const CROWDED_NAP: Duration = Duration::from_micros(100);
+
+struct Shared {
+    gate: AtomicU64,
+    /// The leader's closure; meaningful while the gate is open or somebody is inside.
+    work: std::cell::UnsafeCell<Option<*const Work<'static>>>,
+    sleeping: Vec<AtomicBool>,
+    quit: AtomicBool,
+    /// More threads than CPUs to run them.
+    crowded: bool,
+}
+
+// SAFETY: `work` is written by the leader only while the gate is closed with nobody inside, and read by
+// workers only while they are counted inside; the atomic gate orders the two.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `work` is to a `Sync` closure.
+unsafe impl Send for Shared {}
+
+/// The threads.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<(Thread, Option<JoinHandle<()>>)>,
+}
+
+impl Pool {
+    /// `threads` of them, the caller's included, on `cores`. Threads that the system refuses are done without.
+    pub(crate) fn new(threads: usize, cores: &Cores) -> Pool {
+        let shared = Arc::new(Shared {
+            gate: AtomicU64::new(0),
+            work: std::cell::UnsafeCell::new(None),
+            sleeping: (1..threads).map(|_| AtomicBool::new(false)).collect(),
+            quit: AtomicBool::new(false),
+            crowded: threads > cores.allowed.min(cores.quota),
+        });
+        // More threads than big cores were asked for: then the user wants the other cores too.
+        let pin_to = (threads > 1 && threads <= cores.big.len()).then(|| cores.big.clone());
+        if let Some(cpus) = &pin_to {
+            affinity::pin(cpus);
+        }
+        let mut workers = Vec::with_capacity(threads.saturating_sub(1));
+        for index in 1..threads {
+            let (shared, pin_to) = (Arc::clone(&shared), pin_to.clone());
+            let spawned =
+                std::thread::Builder::new().name(format!("trill-{index}")).stack_size(STACK).spawn(move || {
+                    if let Some(cpus) = pin_to {
+                        affinity::pin(&cpus);
+                    }
+                    shared.serve(index);
+                });
+            match spawned {
+                Ok(handle) => workers.push((handle.thread().clone(), Some(handle))),
+                Err(error) => {
+                    log::warn!("only {index} threads could be started: {error}");
+                    break;
+                }
+            }
+        }
+        Pool { shared, workers }
+    }
+}
+
+/// Bytes of a worker's stack: kernels keep a few tiles there.
+pub(crate) const STACK: usize = 512 << 10;
+
+impl Executor for Pool {
+    fn threads(&self) -> usize {
+        1 + self.workers.len()
+    }
+
+    fn run(&self, work: &Work<'_>) {
+        if self.workers.is_empty() {
+            return work(0);
+        }
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes. Workers use the pointer while they are counted inside the open
+        // gate, and `Close` keeps this function from returning or unwinding while anybody is inside.
+        let work_ptr: *const Work<'static> =
+            unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
+        let gate = shared.gate.load(Ordering::Relaxed);
+        assert!(gate & (OPEN | INSIDE) == 0, "passes do not nest");
+        // SAFETY: the gate is closed and nobody is inside, so nobody else looks at `work`.
+        unsafe { *shared.work.get() = Some(work_ptr) };
+        shared.gate.store((gate >> 32).wrapping_add(1) << 32 | OPEN, Ordering::SeqCst);
+        let _close = Close(self);
+        for ((thread, _), sleeping) in self.workers.iter().zip(&shared.sleeping) {
+            if sleeping.swap(false, Ordering::SeqCst) {
+                thread.unpark();
+            }
+        }
+        work(0);
+    }
+
+    fn relax(&self, spins: u32) {
+        self.shared.relax(spins);
+    }
+}
+
+/// Closes the gate and waits for those inside.
+struct Close<'p>(&'p Pool);
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        let shared = &*self.0.shared;
+        shared.gate.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0;
+        while shared.gate.load(Ordering::Acquire) & INSIDE != 0 {
+            shared.relax(spins);
+            spins = spins.saturating_add(1);
+        }
+    }
+}
+
+impl Shared {
+    fn relax(&self, spins: u32) {
+        if spins < SPINS {
+            std::hint::spin_loop();
+        } else if self.crowded && spins > SPINS + CROWDED_YIELDS {
+            std::thread::sleep(CROWDED_NAP);
+        } else {
+            std::thread::yield_now();
+        }
+    }
+
+    fn serve(&self, index: usize) {
+        let (mut seen, mut spins) = (0, 0);
+        let mut idle_since = Instant::now();
+        while !self.quit.load(Ordering::SeqCst) {
+            let gate = self.gate.load(Ordering::SeqCst);
+            if gate & OPEN != 0 && gate >> 32 != seen {
+                let inside = self.gate.compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed);
+                if inside.is_ok() {
+                    seen = gate >> 32;
+                    self.enter(index);
+                    (spins, idle_since) = (0, Instant::now());
+                }
+            } else if spins < SPINS || idle_since.elapsed() < AWAKE {
+                self.relax(spins);
+                spins = spins.saturating_add(1);
+            } else {
+                self.sleep(index, seen);
+                (spins, idle_since) = (0, Instant::now());
+            }
+        }
+    }
+
+    fn enter(&self, index: usize) {
+        struct Leave<'s>(&'s AtomicU64);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        let _leave = Leave(&self.gate);
+        // SAFETY: we are counted inside an open gate: `work` was written before it opened, and the leader
+        // keeps the closure alive until we have left.
+        if let Some(work) = unsafe { *self.work.get() } {
+            // SAFETY: as above.
+            unsafe { (*work)(index) };
+        }
+    }
+
+    /// Sleeps unless a new pass has begun. The order (flag, then look) and the leader's (gate, then flag),
+    /// both sequentially consistent, rule out that both miss each other.
+    fn sleep(&self, index: usize, seen: u64) {
+        let Some(flag) = self.sleeping.get(index - 1) else { return };
+        flag.store(true, Ordering::SeqCst);
+        loop {
+            let gate = self.gate.load(Ordering::SeqCst);
+            if gate & OPEN != 0 && gate >> 32 != seen || self.quit.load(Ordering::SeqCst) {
+                flag.store(false, Ordering::SeqCst);
+                return;
+            }
+            std::thread::park();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.quit.store(true, Ordering::SeqCst);
+        for (thread, handle) in &mut self.workers {
+            thread.unpark();
+            if let Some(handle) = handle.take() {
+                // A worker only panics through a bug, and the panic hook has ended the program then.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use trill::parallel::with_team;
+
+    fn pool(threads: usize) -> Pool {
+        Pool::new(threads, &Cores { big: vec![0], allowed: 2, quota: usize::MAX })
+    }
+
+    #[test]
+    fn every_job_runs_once() {
+        for threads in [1, 2, 3, 8] {
+            let pool = pool(threads);
+            assert_eq!(pool.threads(), threads);
+            for pass in 0..50 {
+                let hits: Vec<AtomicUsize> = (0..97).map(|_| AtomicUsize::new(0)).collect();
+                with_team(&pool, |team| {
+                    for _ in 0..5 {
+                        team.each(hits.len(), &|_, job| {
+                            hits[job].fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+                assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 5), "{threads} threads, pass {pass}");
+            }
+        }
+    }
+
+    #[test]
+    fn workers_take_part_after_sleeping() {
+        let pool = pool(2);
+        let helped = AtomicUsize::new(0);
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(4));
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let before = helped.load(Ordering::SeqCst);
+            pool.run(&|index| {
+                if index == 1 {
+                    helped.fetch_add(1, Ordering::SeqCst);
+                }
+                while index == 0 && helped.load(Ordering::SeqCst) == before && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+            });
+        }
+        assert_eq!(helped.into_inner(), 20, "a sleeping worker was not woken");
+    }
+
+    #[test]
+    fn a_pass_does_not_wait_for_workers_that_did_not_come() {
+        let pool = pool(8);
+        let start = Instant::now();
+        for _ in 0..2000 {
+            with_team(&pool, |team| team.each(4, &|_, _| ()));
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn pools_come_and_go() {
+        for threads in (1..=9).cycle().take(60) {
+            let pool = pool(threads);
+            let sum = AtomicUsize::new(0);
+            with_team(&pool, |team| {
+                team.each(100, &|_, job| {
+                    sum.fetch_add(job, Ordering::Relaxed);
+                });
+            });
+            assert_eq!(sum.into_inner(), 4950);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What was asked for, checked.
+
+use crate::commands::{BENCH, LOGITS, RUN};
+use crate::exit::{Failure, Outcome};
+use std::path::PathBuf;
+use trill::kv_cache::KvType;
+use trill::sampler::SamplerConfig;
+
+/// How much goes to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Warnings and what the user should know.
+    Normal,
+    /// Timings and choices made.
+    Verbose,
+}
+
+/// Everything that can be asked for, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) command: &'static str,
+    pub(crate) model: Option<PathBuf>,
+    /// Absent: the model's own, at most 4096.
+    pub(crate) context: Option<usize>,
+    pub(crate) threads: Option<usize>,
+    pub(crate) batch: Option<usize>,
+    pub(crate) cache_k: KvType,
+    pub(crate) cache_v: KvType,
+    pub(crate) mlock: bool,
+    pub(crate) mmap: bool,
+    pub(crate) json: bool,
+    pub(crate) verbosity: Verbosity,
+    pub(crate) prompt: Option<String>,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) system: Option<String>,
+    pub(crate) chat: bool,
+    pub(crate) escapes: bool,
+    /// Absent: until the model ends its text or the context is full.
+    pub(crate) predict: Option<usize>,
+    pub(crate) seed: Option<u64>,
+    /// How tokens are chosen; the seed is set when it is known.
+    pub(crate) sampling: SamplerConfig,
+    pub(crate) ignore_eos: bool,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) all: bool,
+    pub(crate) jsonl: bool,
+    pub(crate) no_bos: bool,
+    pub(crate) parse_special: bool,
+    pub(crate) weights: bool,
+    pub(crate) repetitions: usize,
+    pub(crate) bench_prompt: usize,
+    pub(crate) bench_generate: usize,
+    /// Layers asked to go to a GPU.
+    pub(crate) gpu_layers: i64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            command: "",
+            model: None,
+            context: None,
+            threads: None,
+            batch: None,
+            cache_k: KvType::F16,
+            cache_v: KvType::F16,
+            mlock: false,
+            mmap: true,
+            json: false,
+            verbosity: Verbosity::Normal,
+            prompt: None,
+            file: None,
+            system: None,
+            chat: false,
+            escapes: false,
+            predict: None,
+            seed: None,
+            sampling: SamplerConfig::default(),
+            ignore_eos: false,
+            tokens: Vec::new(),
+            all: false,
+            jsonl: false,
+            no_bos: false,
+            parse_special: false,
+            weights: false,
+            repetitions: 5,
+            bench_prompt: 512,
+            bench_generate: 128,
+            gpu_layers: 0,
+        }
+    }
+}
+
+impl Options {
+    /// What no single flag can know.
+    pub(crate) fn check(&self) -> Outcome {
+        if self.command == RUN.name && self.prompt.is_some() && self.file.is_some() {
+            return Err(Failure::usage("-p and -f both give the text").remedy("leave one out"));
+        }
+        if self.command == LOGITS.name && self.tokens.is_empty() {
+            return Err(Failure::usage("no tokens given").remedy("add --tokens 1,2,3 (trill tokenize makes them)"));
+        }
+        if self.command == BENCH.name && self.bench_prompt == 0 && self.bench_generate == 0 {
+            return Err(Failure::usage("-p 0 -n 0 leaves nothing to measure"));
+        }
+        Ok(())
+    }
+
+    /// The text of `-p`.
+    pub(crate) fn prompt_text(&self) -> Option<String> {
+        self.prompt.as_deref().map(|text| self.read_escapes(text))
+    }
+
+    /// The system message of `-sys`.
+    pub(crate) fn system_text(&self) -> Option<String> {
+        self.system.as_deref().map(|text| self.read_escapes(text))
+    }
+
+    fn read_escapes(&self, text: &str) -> String {
+        if self.escapes { crate::input::unescape(text) } else { text.to_owned() }
+    }
+
+    /// Whether `trill` without any argument starts a conversation: on a terminal, with a model at hand.
+    pub(crate) fn talks_by_default(&self) -> bool {
+        crate::host::is_terminal(0) && crate::host::is_terminal(1) && crate::models::find(None).is_ok()
+    }
+}

@@ -1,0 +1,86 @@
+//! How far the reading of a prompt has come: on standard error, once it takes over a second.
+
+use crate::host::clock::Stopwatch;
+use crate::host::is_terminal;
+use crate::options::Verbosity;
+
+/// Seconds before anything is shown, and between two lines.
+const INTERVAL: f64 = 1.0;
+/// Seconds between two updates of the same line on a terminal.
+const REDRAW: f64 = 0.1;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Silent,
+    /// One line, drawn again and again.
+    Redraw,
+    /// A line now and then.
+    Lines,
+}
+
+/// Progress of one task of `total` steps.
+pub(crate) struct Progress {
+    what: &'static str,
+    total: usize,
+    clock: Stopwatch,
+    shown_at: f64,
+    style: Style,
+    drawn: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(what: &'static str, total: usize, verbosity: Verbosity) -> Self {
+        let style = match verbosity {
+            Verbosity::Quiet => Style::Silent,
+            _ if is_terminal(2) => Style::Redraw,
+            Verbosity::Normal => Style::Silent,
+            Verbosity::Verbose => Style::Lines,
+        };
+        Progress { what, total, clock: Stopwatch::start(), shown_at: 0.0, style, drawn: false }
+    }
+
+    /// `done` steps are done.
+    pub(crate) fn update(&mut self, done: usize) {
+        let now = self.clock.seconds();
+        let wait = if self.drawn && self.style == Style::Redraw { REDRAW } else { INTERVAL };
+        if self.style == Style::Silent || now - self.shown_at < wait || done == 0 || done >= self.total {
+            return;
+        }
+        (self.shown_at, self.drawn) = (now, true);
+        let (what, total) = (self.what, self.total);
+        let percent = done * 100 / total;
+        let left = now / done as f64 * (total - done) as f64;
+        match self.style {
+            Style::Redraw => eprint!("\r{what}: {done} of {total} tokens, {percent} %, {} left\x1b[K", span(left)),
+            _ => eprintln!("trill: {what}: {done} of {total} tokens, {percent} %, {} left", span(left)),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.drawn && self.style == Style::Redraw {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// Seconds for people.
+fn span(seconds: f64) -> String {
+    let whole = seconds.ceil() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        assert_eq!((span(0.2), span(61.0), span(7260.0)), ("1 s".into(), "1 min 1 s".into(), "2 h 1 min".into()));
+    }
+}

@@ -1,0 +1,264 @@
+//! Reading what the user types: with an editor where the terminal can draw one, plainly elsewhere.
+
+use super::keys::{Key, read_key};
+use super::line::{History, Line};
+use super::raw::{self, Got, Raw};
+use super::safe::shown;
+use super::width::columns;
+use crate::host::signal;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// What came of asking for a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Typed {
+    /// A line, without its end.
+    Line(String),
+    /// Ctrl-C on an empty line.
+    Interrupt,
+    /// Ctrl-D, or the end of a pipe.
+    End,
+}
+
+/// How long a key that starts with Escape may take to arrive whole, in milliseconds.
+const SEQUENCE_PATIENCE: i32 = 50;
+
+/// Reads lines from standard input. The prompt and the editing go to standard error.
+pub(crate) struct Reader {
+    history: History,
+    /// Bytes read and not yet used.
+    pending: std::collections::VecDeque<u8>,
+    edits: bool,
+    terminal: bool,
+}
+
+impl Reader {
+    pub(crate) fn new() -> Self {
+        let terminal = crate::host::is_terminal(0);
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let edits = terminal && crate::host::is_terminal(2) && !dumb;
+        Reader { history: History::default(), pending: std::collections::VecDeque::new(), edits, terminal }
+    }
+
+    /// Asks for a line.
+    pub(crate) fn read(&mut self, prompt: &str) -> Typed {
+        if self.edits
+            && let Some(_raw) = Raw::enter()
+        {
+            return self.edit(prompt);
+        }
+        if self.terminal {
+            eprint!("{prompt}");
+        }
+        self.plain()
+    }
+
+    fn plain(&mut self) -> Typed {
+        let mut line = Vec::new();
+        loop {
+            while let Some(byte) = self.pending.pop_front() {
+                if byte == b'\n' {
+                    if line.last() == Some(&b'\r') {
+                        line.pop();
+                    }
+                    return Typed::Line(String::from_utf8_lossy(&line).into_owned());
+                }
+                line.push(byte);
+            }
+            match self.fill(-1) {
+                Got::Bytes(_) => {}
+                Got::Signal if signal::interrupted() => return Typed::Interrupt,
+                Got::Signal => {}
+                Got::End if line.is_empty() => return Typed::End,
+                Got::End => return Typed::Line(String::from_utf8_lossy(&line).into_owned()),
+            }
+        }
+    }
+
+    fn fill(&mut self, patience: i32) -> Got {
+        let mut buffer = [0u8; 4096];
+        let got = raw::read(&mut buffer, patience);
+        if let Got::Bytes(n) = got {
+            self.pending.extend(&buffer[..n]);
+        }
+        got
+    }
+
+    fn next_byte(&mut self, at_once: bool) -> Option<u8> {
+        loop {
+            if let Some(byte) = self.pending.pop_front() {
+                return Some(byte);
+            }
+            match self.fill(if at_once { SEQUENCE_PATIENCE } else { -1 }) {
+                Got::Bytes(_) => {}
+                Got::Signal if at_once => return None,
+                Got::Signal => {}
+                Got::End => return None,
+            }
+        }
+    }
+
+    fn edit(&mut self, prompt: &str) -> Typed {
+        let mut line = Line::default();
+        let mut view = View { prompt, cursor_row: 0 };
+        // Bracketed paste: a pasted text arrives as one piece, its line ends do not send it.
+        print_err("\x1b[?2004h");
+        let typed = loop {
+            view.draw(&line);
+            let Some(key) = read_key(&mut |at_once| self.next_byte(at_once)) else { break Typed::End };
+            match key {
+                Key::Enter => break Typed::Line(line.text().to_owned()),
+                Key::Interrupt if line.text().is_empty() => break Typed::Interrupt,
+                Key::EndOfInput if line.text().is_empty() => break Typed::End,
+                Key::Interrupt => {
+                    line.take();
+                }
+                Key::Clear => {
+                    print_err("\x1b[H\x1b[2J");
+                    view.cursor_row = 0;
+                }
+                Key::Suspend => {
+                    view.leave(&line);
+                    raw::restore();
+                    raw::suspend();
+                    // Dropping the guard would restore again; the one of `read` does that.
+                    std::mem::forget(Raw::enter());
+                }
+                Key::Up => self.history.up(&mut line),
+                Key::Down => self.history.down(&mut line),
+                other => apply(other, &mut line),
+            }
+        };
+        view.leave(&line);
+        print_err("\x1b[?2004l");
+        if let Typed::Line(text) = &typed {
+            self.history.add(text);
+        }
+        typed
+    }
+}
+
+fn apply(key: Key, line: &mut Line) {
+    match key {
+        Key::Char(c) => line.insert(c.encode_utf8(&mut [0; 4])),
+        Key::Paste(text) => line.insert(&text),
+        Key::Backspace => line.backspace(),
+        Key::Delete | Key::EndOfInput => line.delete(),
+        Key::Left => line.left(),
+        Key::Right => line.right(),
+        Key::WordLeft => line.word_left(),
+        Key::WordRight => line.word_right(),
+        Key::Home => line.home(),
+        Key::End => line.end(),
+        Key::KillToEnd => line.kill_to_end(),
+        Key::KillToStart => line.kill_to_start(),
+        Key::KillWord => line.kill_word(),
+        _ => {}
+    }
+}
+
+/// The line on the terminal, over as many rows as it needs.
+struct View<'p> {
+    prompt: &'p str,
+    /// Row of the cursor, counted from the row where the prompt starts.
+    cursor_row: usize,
+}
+
+impl View<'_> {
+    fn draw(&mut self, line: &Line) {
+        let width = raw::columns().max(2);
+        let mut out = String::new();
+        self.to_start(&mut out);
+        let mut place = (0, 0);
+        let mut cursor = None;
+        let cursor_at = self.prompt.len() + line.before_cursor().len();
+        let mut at = 0;
+        for c in self.prompt.chars().chain(line.text().chars()) {
+            if at == cursor_at {
+                cursor = Some(place);
+            }
+            at += c.len_utf8();
+            put(c, width, &mut place, &mut out);
+        }
+        // At the right edge terminals wait with the line break: make it, so that the rows are as counted.
+        if place.1 == width {
+            out.push_str("\r\n");
+            place = (place.0 + 1, 0);
+        }
+        let (row, column) = match cursor {
+            Some((row, column)) if column >= width => (row + 1, 0),
+            Some(cursor) => cursor,
+            None => place,
+        };
+        if place.0 > row {
+            let _ = write!(out, "\x1b[{}A", place.0 - row);
+        }
+        out.push('\r');
+        if column > 0 {
+            let _ = write!(out, "\x1b[{column}C");
+        }
+        self.cursor_row = row;
+        print_err(&out);
+    }
+
+    /// Leaves the cursor below the text.
+    fn leave(&mut self, line: &Line) {
+        let mut at_end = line.clone();
+        at_end.end();
+        self.draw(&at_end);
+        self.cursor_row = 0;
+        print_err("\r\n");
+    }
+
+    fn to_start(&self, out: &mut String) {
+        if self.cursor_row > 0 {
+            let _ = write!(out, "\x1b[{}A", self.cursor_row);
+        }
+        out.push_str("\r\x1b[J");
+    }
+}
+
+/// Appends `c` and moves `place` (row, column) behind it.
+fn put(c: char, width: usize, place: &mut (usize, usize), out: &mut String) {
+    if c == '\n' {
+        out.push_str("\r\n");
+        *place = (place.0 + 1, 0);
+        return;
+    }
+    let columns = columns(c);
+    if place.1 + columns > width {
+        if place.1 < width {
+            out.push_str("\r\n");
+        }
+        *place = (place.0 + 1, 0);
+    }
+    place.1 += columns;
+    out.push(shown(c));
+}
+
+fn print_err(text: &str) {
+    // A terminal that is gone shows nothing; the next read tells.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_follow_wrapping() {
+        let mut out = String::new();
+        let mut place = (0, 0);
+        for c in "abcd".chars() {
+            put(c, 4, &mut place, &mut out);
+        }
+        assert_eq!((place, out.as_str()), ((0, 4), "abcd"));
+        put('漢', 4, &mut place, &mut out);
+        assert_eq!(place, (1, 2));
+        put('x', 4, &mut place, &mut out);
+        put('漢', 4, &mut place, &mut out);
+        assert_eq!((place, out.as_str()), ((2, 2), "abcd漢x\r\n漢"));
+        put('\n', 4, &mut place, &mut out);
+        assert_eq!(place, (3, 0));
+    }
+}

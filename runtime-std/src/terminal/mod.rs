@@ -1,0 +1,14 @@
+//! The terminal: a line editor, and text that cannot drive it.
+
+mod editor;
+mod keys;
+mod line;
+mod raw;
+mod safe;
+mod screen;
+mod width;
+
+pub(crate) use editor::{Reader, Typed};
+pub(crate) use raw::restore;
+pub(crate) use safe::neutralise;
+pub(crate) use screen::Screen;
