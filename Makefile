@@ -45,6 +45,7 @@ bench-peers: release $(MODEL) .venv/python.stamp ## the same beside llama.cpp, r
 golden: $(SMOLLM2) .venv/python.stamp ## make the golden values again from llama.cpp and tokenizers
 	.venv/bin/python tests/golden/make_smollm2_golden.py $(SMOLLM2) tests/golden/smollm2.json
 	.venv/bin/python tests/golden/make_token_lines.py $(SMOLLM2) tests/golden/token_lines.jsonl
+	.venv/bin/python tests/golden/make_tokenizer_golden.py tests/golden/tokenizer
 
 clean: ## remove what was built (models/ and .venv/ stay)
 	rm -rf target dist tests/bare/target

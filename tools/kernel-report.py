@@ -34,7 +34,7 @@ TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128"}
 
 def tool(name):
     """The newest installed version of an LLVM tool."""
-    for candidate in [name, *(f"{name}-{v}" for v in range(30, 13, -1))]:
+    for candidate in [*(f"{name}-{v}" for v in range(40, 16, -1)), name]:
         if shutil.which(candidate):
             return candidate
     sys.exit(f"kernel-report: {name} not found; install Debian's llvm package")

@@ -272,7 +272,7 @@ impl Machine {
         let count = allocations::count() - self.allocations_at_start;
         log::debug!("allocs since load: {count}");
         if let Some(peak) = memory::peak_resident() {
-            log::debug!("peak memory beyond files: {}", memory::size(peak));
+            log::debug!("peak memory beyond files: {} ({peak} bytes)", memory::size(peak));
         }
     }
 }

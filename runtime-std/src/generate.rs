@@ -8,7 +8,7 @@ use crate::options::Options;
 use serde_json::{Value, json};
 use trill::mem::Carver;
 use trill::sampler::{Sampler, SamplerConfig};
-use trill::tokenizer::{DecodeOptions, EncodeOptions, Kind, Tokenizer, Utf8Stream};
+use trill::tokenizer::{DecodeOptions, Decoder, EncodeOptions, Kind, Tokenizer, Utf8Stream};
 
 /// What ended an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,7 @@ pub(crate) struct Voice {
     sampler: Sampler<'static>,
     /// Room for the text of one token.
     piece: Vec<u8>,
+    out: String,
     /// The tokens of the last answer.
     pub(crate) answer: Vec<u32>,
     ends: Vec<u32>,
@@ -128,7 +129,7 @@ impl Voice {
         carver: &mut Carver<'static>,
     ) -> Outcome<Voice> {
         let sampler = Sampler::new(config, n_vocab, carver)?;
-        Ok(Voice { tokenizer, sampler, piece: Vec::new(), answer: Vec::new(), ends: Vec::new() })
+        Ok(Voice { tokenizer, sampler, piece: Vec::new(), out: String::new(), answer: Vec::new(), ends: Vec::new() })
     }
 
     /// Whether a text that follows these tokens starts afresh, as after a special token.
@@ -140,6 +141,7 @@ impl Voice {
     /// Makes room for answers in a context of `capacity` tokens, so that none is made while they are written.
     fn prepare(&mut self, capacity: usize) {
         self.answer.reserve(capacity);
+        self.out.reserve(OUT_BYTES);
         self.piece.resize(self.tokenizer.piece_bytes_max(), 0);
         let all = 0..u32::try_from(self.tokenizer.vocab_size()).unwrap_or(u32::MAX);
         self.ends = all.filter(|&id| self.tokenizer.is_eog(id)).collect();
@@ -172,9 +174,9 @@ impl Voice {
         };
         summary.prompt_seconds = clock.seconds();
         let clock = Stopwatch::start();
-        let mut text = Stream::new(ask.stop_text);
-        let mut decoder = self.tokenizer.decoder(ask.at_start);
         let most = ask.most.unwrap_or(usize::MAX);
+        let mut text = Stream::new(ask.stop_text, std::mem::take(&mut self.out));
+        let mut decoder = self.tokenizer.decoder(ask.at_start);
         summary.stop = loop {
             if self.answer.len() >= most {
                 break Stop::Limit;
@@ -188,27 +190,32 @@ impl Voice {
                 break Stop::End;
             }
             self.answer.push(id);
-            // A model may have more logits than its vocabulary has entries: those say nothing.
-            let known = (id as usize) < self.tokenizer.vocab_size();
-            let length =
-                if known { decoder.push(&self.tokenizer, id, DecodeOptions::default(), &mut self.piece)? } else { 0 };
-            if text.push(self.piece.get(..length).unwrap_or_default(), say)? {
+            if text.push(self.decode(&mut decoder, id)?, say)? {
                 break Stop::End;
             }
             if signal::interrupted() {
                 break Stop::Interrupted;
             }
-            if self.answer.len() >= most {
-                break Stop::Limit;
+            if self.answer.len() < most {
+                if machine.room() == 0 {
+                    break Stop::Context;
+                }
+                logits = machine.step(id)?;
             }
-            if machine.room() == 0 {
-                break Stop::Context;
-            }
-            logits = machine.step(id)?;
         };
-        text.finish(say)?;
+        self.out = text.finish(say)?;
         (summary.made, summary.made_seconds) = (self.answer.len(), clock.seconds());
         Ok(summary)
+    }
+
+    /// The bytes of a token.
+    fn decode(&mut self, decoder: &mut Decoder, id: u32) -> Outcome<&[u8]> {
+        // A model may have more logits than its vocabulary has entries: those say nothing.
+        if id as usize >= self.tokenizer.vocab_size() {
+            return Ok(&[]);
+        }
+        let length = decoder.push(&self.tokenizer, id, DecodeOptions::default(), &mut self.piece)?;
+        Ok(self.piece.get(..length).unwrap_or_default())
     }
 }
 
@@ -235,9 +242,14 @@ struct Stream<'s> {
     filter: Filter<'s>,
 }
 
+/// Bytes of text between two calls of a listener before more memory is asked for.
+const OUT_BYTES: usize = 1024;
+
 impl<'s> Stream<'s> {
-    fn new(stop: &'s str) -> Self {
-        Stream { utf8: Utf8Stream::new(), filter: Filter { stop, matched: 0, out: String::with_capacity(1024) } }
+    /// `out` is room for text on its way; [`Stream::finish`] gives it back.
+    fn new(stop: &'s str, mut out: String) -> Self {
+        out.clear();
+        Stream { utf8: Utf8Stream::new(), filter: Filter { stop, matched: 0, out } }
     }
 
     /// True once the stop text has come.
@@ -249,13 +261,14 @@ impl<'s> Stream<'s> {
     }
 
     /// The rest: what was held back and is not the stop text, and half a character.
-    fn finish(mut self, say: &mut dyn FnMut(&str) -> Outcome) -> Outcome {
+    fn finish(mut self, say: &mut dyn FnMut(&str) -> Outcome) -> Outcome<String> {
         let filter = &mut self.filter;
         self.utf8.finish(&mut |text| text.chars().for_each(|c| filter.feed(c)));
         if !filter.stopped() {
             filter.give_up();
         }
-        filter.flush(say)
+        filter.flush(say)?;
+        Ok(self.filter.out)
     }
 }
 
@@ -322,7 +335,7 @@ mod tests {
     /// What is said of `pieces`, and whether the stop text ended it.
     fn said(stop: &str, pieces: &[&str]) -> (String, bool) {
         let (mut text, mut stopped) = (String::new(), false);
-        let mut stream = Stream::new(stop);
+        let mut stream = Stream::new(stop, String::new());
         let mut say = |s: &str| {
             assert!(!s.is_empty());
             text.push_str(s);

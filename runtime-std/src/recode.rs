@@ -55,7 +55,7 @@ struct Piece {
 enum Fault {
     /// A weight of this row is infinite or NaN.
     Source(usize),
-    /// A scale does not fit the type's binary16, in one of the rows from this one on.
+    /// A scale of this row does not fit the type's binary16.
     Encoded(usize),
 }
 
@@ -82,7 +82,7 @@ impl Recoder {
         // A type with a tail has one scale for the tensor: the largest magnitude.
         let scale = if tail == 0 { 1.0 } else { self.widest(rows)? };
         let mut drift = Drift::default();
-        self.each(rows, |piece| self.encode(piece, scale), &mut |piece| {
+        self.each(rows, |piece| self.encode(piece, rows.cols, scale), &mut |piece| {
             drift.add(piece.drift);
             out.write_all(&piece.encoded).map_err(|e| Failure::new(Code::Io, crate::exit::reason(&e)))?;
             step(piece.rows * rows.cols)
@@ -144,23 +144,28 @@ impl Recoder {
         Ok(())
     }
 
-    fn encode(&self, piece: &mut Piece, scale: f32) {
+    fn encode(&self, piece: &mut Piece, cols: usize, scale: f32) {
         let info = self.ty.info();
         let encode = info.encode.expect("a type that can be written");
+        let row_bytes = self.ty.row_bytes(cols).expect("whole blocks");
         piece.encoded.clear();
-        piece.encoded.resize(piece.values.len() / info.block * info.bytes, 0);
-        encode(&piece.values, &mut piece.encoded);
-        if (info.check)(&piece.encoded).not_finite != 0 {
-            piece.fault = Some(Fault::Encoded(piece.first));
-            return;
-        }
-        piece.decoded.resize(piece.values.len(), 0.0);
-        (info.decode)(&piece.encoded, &mut piece.decoded);
+        piece.encoded.resize(piece.rows * row_bytes, 0);
+        piece.decoded.resize(cols, 0.0);
         piece.drift = Drift::default();
-        for (old, new) in piece.values.iter().zip(&piece.decoded) {
-            let (old, new) = (f64::from(*old), f64::from(*new * scale));
-            piece.drift.error += (old - new) * (old - new);
-            piece.drift.energy += old * old;
+        // Row by row, since some types keep something at the end of a row.
+        let rows = piece.values.chunks_exact(cols).zip(piece.encoded.chunks_exact_mut(row_bytes));
+        for (row, (values, encoded)) in rows.enumerate() {
+            encode(values, encoded);
+            if (info.check)(encoded).not_finite != 0 {
+                piece.fault = Some(Fault::Encoded(piece.first + row));
+                return;
+            }
+            (info.decode)(encoded, &mut piece.decoded);
+            for (old, new) in values.iter().zip(&piece.decoded) {
+                let (old, new) = (f64::from(*old), f64::from(*new * scale));
+                piece.drift.error += (old - new) * (old - new);
+                piece.drift.energy += old * old;
+            }
         }
     }
 }
@@ -182,7 +187,7 @@ impl Fault {
     fn failure(self, ty: QuantType) -> Failure {
         let what = match self {
             Fault::Source(row) => format!("row {row} holds infinite or NaN weights"),
-            Fault::Encoded(row) => format!("weights from row {row} on are too large for {}", ty.info().name),
+            Fault::Encoded(row) => format!("the weights of row {row} are too large for {}", ty.info().name),
         };
         Failure::new(Code::Data, what)
     }

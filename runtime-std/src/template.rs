@@ -287,7 +287,7 @@ mod tests {
         );
         assert_eq!(
             render("{{ x is defined }}{{ messages[0].name is defined }}", &[message(Role::User, "x")]).unwrap(),
-            "falsefalse"
+            "FalseFalse"
         );
     }
 

@@ -40,7 +40,7 @@ pub(crate) struct Wish {
 /// Types that only weights of their own kind fit: two or three values, all with one magnitude.
 pub(crate) fn needs_ternary(ty: QuantType) -> bool {
     use QuantType::*;
-    matches!(ty, I2_S | TQ1_0 | TQ2_0 | Q1_0 | Q2_0 | Q2_0_G128 | PTQ1_0 | STQ1_0)
+    matches!(ty, I2_S | TQ1_0 | TQ2_0 | Q1_0 | Q2_0 | Q2_0_G128 | PTQ1_0 | STQ1_0 | B1 | B1_64)
 }
 
 /// Types that can be written, in the order of the registry.

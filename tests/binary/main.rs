@@ -1,4 +1,5 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
+mod cli;
 mod run;
 mod smollm2;

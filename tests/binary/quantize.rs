@@ -126,7 +126,7 @@ fn measured_errors_are_those_of_the_file() {
     let folder = Folder::new("errors");
     let (f32s, out) = (folder.file("f32.gguf"), folder.file("out.gguf"));
     json(trill(&["quantize", &stories(), &f32s, "F32", "--json"]));
-    for ty in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "STQ1_0", "Q1_0"] {
+    for ty in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "STQ1_0", "Q1_0", "B1", "B1_64"] {
         let said = json(trill(&["quantize", &f32s, &out, ty, "--json", "--pure", "--force", "-t", "2"]));
         with_file(&f32s, |old| {
             with_file(&out, |new| {

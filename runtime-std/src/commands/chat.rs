@@ -186,7 +186,11 @@ impl Chat {
         }
         let (text, summary) = answered?;
         self.last = Some(summary);
-        self.conversation.push(Role::Assistant, text);
+        if summary.stop == Stop::Interrupted && text.is_empty() {
+            self.conversation.pop();
+        } else {
+            self.conversation.push(Role::Assistant, text);
+        }
         log::debug!("{}", summary.line());
         let capacity = self.machine.session.capacity();
         match summary.stop {

@@ -21,7 +21,8 @@ pub(crate) static QUANTIZE: Command = Command {
     summary: "writes a model with its weights in another type",
     usage: "quantize IN OUT TYPE [flags]",
     notes: "TYPE is a weight type: F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q4_K_M Q5_K Q5_K_M Q6_K,\n\
-            for ternary weights I2_S TQ1_0 TQ2_0 Q2_0 (--group-size 128: PrismML's) PTQ1_0 STQ1_0, for binary ones Q1_0.\n\
+            for ternary weights I2_S TQ1_0 TQ2_0 Q2_0 (--group-size 128: PrismML's) PTQ1_0 STQ1_0,\n\
+            for binary ones Q1_0 and, with binary activations, B1 and B1_64.\n\
             Norms and biases stay as they are. The head becomes Q6_K (Q8_0 where its rows do not fit), the embedding\n\
             of a ternary model Q4_K; --pure, --output-tensor-type and --token-embedding-type change that.",
     bit: 1 << 8,

@@ -6,7 +6,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, sdot, zero};
+use super::dot::{Dot, sdot, transpose, zero};
 use super::weight::{Scaled32, Weight, block4};
 
 pub(super) struct Q1_0;
@@ -142,23 +142,5 @@ unsafe fn quarters4<const AT: usize>(p: [*const u8; 4], x: *const i8, bsums: *co
         let (low, high) = (vpaddq_s32(acc[0], acc[1]), vpaddq_s32(acc[2], acc[3]));
         let less = |v, at: usize| vsubq_s32(v, vdupq_n_s32(i32::from(*bsums.add(at))));
         [less(vuzp1q_s32(low, high), 0), less(vuzp2q_s32(low, high), 1)]
-    }
-}
-
-/// Lane `i` of vector `j` becomes lane `j` of vector `i`.
-#[inline(always)]
-fn transpose([a, b, c, d]: [int32x4_t; 4]) -> [int32x4_t; 4] {
-    // SAFETY: registers only.
-    unsafe {
-        let wide = |v| vreinterpretq_s64_s32(v);
-        let narrow = |v| vreinterpretq_s32_s64(v);
-        let (even_ab, odd_ab) = (wide(vtrn1q_s32(a, b)), wide(vtrn2q_s32(a, b)));
-        let (even_cd, odd_cd) = (wide(vtrn1q_s32(c, d)), wide(vtrn2q_s32(c, d)));
-        [
-            narrow(vzip1q_s64(even_ab, even_cd)),
-            narrow(vzip1q_s64(odd_ab, odd_cd)),
-            narrow(vzip2q_s64(even_ab, even_cd)),
-            narrow(vzip2q_s64(odd_ab, odd_cd)),
-        ]
     }
 }

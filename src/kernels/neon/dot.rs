@@ -16,6 +16,9 @@ pub(super) trait Dot {
     /// `WIDE`; `|x| <= 128`, or `|x| <= 127` if `WIDE`.
     fn dot32<const WIDE: bool>(acc: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
 
+    /// The same for 16 weights of any size, if `|x| <= 127` or `|w| <= 127`.
+    fn dot16(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
+
     /// Stores 16 columns of four rows to a panel: 64 bytes.
     ///
     /// # Safety
@@ -48,6 +51,24 @@ pub(super) fn reduce4(v: [int32x4_t; 4]) -> int32x4_t {
     unsafe { vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3])) }
 }
 
+/// Lane `i` of vector `j` becomes lane `j` of vector `i`.
+#[inline(always)]
+pub(super) fn transpose([a, b, c, d]: [int32x4_t; 4]) -> [int32x4_t; 4] {
+    // SAFETY: registers only.
+    unsafe {
+        let wide = |v| vreinterpretq_s64_s32(v);
+        let narrow = |v| vreinterpretq_s32_s64(v);
+        let (even_ab, odd_ab) = (wide(vtrn1q_s32(a, b)), wide(vtrn2q_s32(a, b)));
+        let (even_cd, odd_cd) = (wide(vtrn1q_s32(c, d)), wide(vtrn2q_s32(c, d)));
+        [
+            narrow(vzip1q_s64(even_ab, even_cd)),
+            narrow(vzip1q_s64(odd_ab, odd_cd)),
+            narrow(vzip2q_s64(even_ab, even_cd)),
+            narrow(vzip2q_s64(odd_ab, odd_cd)),
+        ]
+    }
+}
+
 /// Two vectors of int8.
 ///
 /// # Safety
@@ -60,18 +81,6 @@ pub(super) unsafe fn load32(p: *const i8) -> [int8x16_t; 2] {
 
 /// Armv8.0: `SMULL`, `SMLAL`, `SADALP`.
 pub(super) struct Mlal;
-
-impl Mlal {
-    /// `acc` plus 16 products: two in each int16 lane, at most 2 * 128 * 127.
-    #[inline(always)]
-    fn dot16(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
-        // SAFETY: registers only.
-        unsafe {
-            let low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-            vpadalq_s16(acc, vmlal_high_s8(low, w, x))
-        }
-    }
-}
 
 impl Dot for Mlal {
     const FAST: bool = false;
@@ -87,6 +96,15 @@ impl Dot for Mlal {
             sums = vmlal_high_s8(sums, w[0], x[0]);
             sums = vmlal_s8(sums, vget_low_s8(w[1]), vget_low_s8(x[1]));
             vpadalq_s16(acc, vmlal_high_s8(sums, w[1], x[1]))
+        }
+    }
+
+    #[inline(always)]
+    fn dot16(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: registers only. Two products in each int16 lane: 2 * 128 * 127.
+        unsafe {
+            let low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+            vpadalq_s16(acc, vmlal_high_s8(low, w, x))
         }
     }
 
@@ -167,6 +185,11 @@ impl Dot for Sdot {
     }
 
     #[inline(always)]
+    fn dot16(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        sdot(acc, w, x)
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut i8, rows: [int8x16_t; 4]) {
         // SAFETY: 64 writable bytes, by the caller. Vector `j` in memory is columns 4j..4j + 4 of the rows.
         unsafe {
@@ -231,6 +254,11 @@ impl Dot for Smmla {
     #[inline(always)]
     fn dot32<const WIDE: bool>(acc: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
         Sdot::dot32::<WIDE>(acc, w, x)
+    }
+
+    #[inline(always)]
+    fn dot16(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        sdot(acc, w, x)
     }
 
     #[inline(always)]

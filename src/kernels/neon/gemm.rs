@@ -8,8 +8,8 @@
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 
-use super::dot::Dot;
-use super::weight::{Style, Weight, each_group, finish_row, fold, halves};
+use super::dot::{Dot, zero};
+use super::weight::{Style, Unit, Weight, each_group, finish_row, fold, halves, sub_sums};
 use crate::mem::TileMut;
 use crate::quant::{Acts, RowSpan};
 
@@ -25,6 +25,10 @@ pub(super) struct Panel {
     d: [f32; 8 * COLUMNS / 32],
     /// Per unit, eight minima.
     m: [f32; 8 * COLUMNS / 32],
+    /// Per sub-block, eight integer scales.
+    scales: [i32; 8 * COLUMNS / 16],
+    /// Per sub-block, eight integer minima.
+    mins: [i16; 8 * COLUMNS / 16],
 }
 
 /// A tile's tokens and where their results go.
@@ -152,7 +156,35 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
                         }
                     }
                 }
+                if W::Style::SUB != 0 {
+                    pack_subs::<W>(p, panel, 8 * block * (W::BLOCK / W::Style::SUB) + 4 * q);
+                }
                 p = p.map(|p| p.add(W::BYTES));
+            }
+        }
+    }
+}
+
+/// Scales and minima of a block of four rows, to where the panel keeps those of the block's first row.
+///
+/// # Safety
+/// The blocks must be readable, and the panel must have room.
+#[inline(always)]
+unsafe fn pack_subs<W: Weight>(p: [*const u8; 4], panel: *mut Panel, at: usize) {
+    for (r, p) in p.into_iter().enumerate() {
+        let (mut scales, mut mins) = ([0i16; 16], [0i16; 16]);
+        // SAFETY: the caller's; the arrays take two vectors.
+        unsafe {
+            let ([a, b], [c, d]) = (W::scales(p), W::mins(p));
+            vst1q_s16(scales.as_mut_ptr(), a);
+            vst1q_s16(scales[8..].as_mut_ptr(), b);
+            vst1q_s16(mins.as_mut_ptr(), c);
+            vst1q_s16(mins[8..].as_mut_ptr(), d);
+            for j in 0..W::BLOCK / W::Style::SUB {
+                *(&raw mut (*panel).scales).cast::<i32>().add(at + 8 * j + r) = i32::from(scales[j]);
+                if W::Style::MIN {
+                    *(&raw mut (*panel).mins).cast::<i16>().add(at + 8 * j + r) = mins[j];
+                }
             }
         }
     }
@@ -213,13 +245,23 @@ unsafe fn tile_units<S: Style, D: Dot, const T: usize>(panel: &Panel, job: &Job<
             for x in &mut x {
                 *x = x.add(u * S::UNIT);
             }
-            let isum = sums::<S, D, T>(panel.codes.as_ptr().add(8 * u * S::UNIT), x, S::UNIT / 16);
+            let codes = panel.codes.as_ptr().add(8 * u * S::UNIT);
+            let mut msum = [[zero(); T]; 2];
+            let isum = if S::SUB == 0 {
+                sums::<S, D, T>(codes, x, S::UNIT / 16)
+            } else {
+                if S::MIN {
+                    msum = minima::<S, T>(panel, job, u);
+                }
+                sub_blocks::<S, D, T>(panel, u, x)
+            };
             for q in 0..2 {
                 let d = vld1q_f32(panel.d.as_ptr().add(8 * u + 4 * q));
                 let m = if S::MIN { vld1q_f32(panel.m.as_ptr().add(8 * u + 4 * q)) } else { d };
                 for t in 0..T {
                     let bsum = if S::MIN { f32::from(*job.bsums[t].add(u)) } else { 0.0 };
-                    acc[q][t] = fold::<S>(acc[q][t], isum[q][t], d, m, *job.d[t].add(u), bsum);
+                    let (isum, msum) = (isum[q][t], msum[q][t]);
+                    acc[q][t] = fold::<S>(acc[q][t], Unit { isum, msum, d, m, da: *job.d[t].add(u), bsum });
                 }
             }
         }
@@ -229,6 +271,58 @@ unsafe fn tile_units<S: Style, D: Dot, const T: usize>(panel: &Panel, job: &Job<
             store(job, t, 1, vmulq_n_f32(acc[1][t], scale));
         }
     }
+}
+
+/// Unit `u` of a style with sub-blocks: their sums times their scales.
+#[inline(always)]
+unsafe fn sub_blocks<S: Style, D: Dot, const T: usize>(
+    panel: &Panel,
+    u: usize,
+    x: [*const i8; T],
+) -> [[int32x4_t; T]; 2] {
+    let mut isum = [[zero(); T]; 2];
+    for s in 0..S::UNIT / S::SUB {
+        // SAFETY: the panel and the tokens have the sub-block.
+        unsafe {
+            let mut part = x;
+            for x in &mut part {
+                *x = x.add(s * S::SUB);
+            }
+            let at = u * S::UNIT + s * S::SUB;
+            let dots = sums::<S, D, T>(panel.codes.as_ptr().add(8 * at), part, S::SUB / 16);
+            for q in 0..2 {
+                let scale = vld1q_s32(panel.scales.as_ptr().add(8 * (at / S::SUB) + 4 * q));
+                for t in 0..T {
+                    isum[q][t] = vmlaq_s32(isum[q][t], dots[q][t], scale);
+                }
+            }
+        }
+    }
+    isum
+}
+
+/// Unit `u` of a style with sub-blocks and minima: minima times the sums of the tokens' values.
+#[inline(always)]
+unsafe fn minima<S: Style, const T: usize>(panel: &Panel, job: &Job<T>, u: usize) -> [[int32x4_t; T]; 2] {
+    let mut msum = [[zero(); T]; 2];
+    for t in 0..T {
+        // SAFETY: the panel and the tokens have the unit; eight minima to a sub-block.
+        unsafe {
+            let sums = sub_sums::<S>(job.bsums[t].add(16 * u));
+            let mins = panel.mins.as_ptr().add(8 * u * (S::UNIT / S::SUB));
+            for h in 0..32 / S::SUB {
+                macro_rules! step {
+                    ($($lane:literal)*) => {$(
+                        let m = vld1q_s16(mins.add(8 * (8 * h + $lane)));
+                        msum[0][t] = vmlal_laneq_s16::<$lane>(msum[0][t], vget_low_s16(m), sums[h]);
+                        msum[1][t] = vmlal_high_laneq_s16::<$lane>(msum[1][t], m, sums[h]);
+                    )*};
+                }
+                step!(0 1 2 3 4 5 6 7);
+            }
+        }
+    }
+    msum
 }
 
 /// What `out` holds of token `t`, rows `4 * q..4 * q + 4`; 0 for rows that do not exist.

@@ -4,7 +4,7 @@
 use core::arch::aarch64::*;
 
 use super::dot::{Dot, reduce4, zero};
-use super::weight::{Style, Weight, finish_row, fold, halves};
+use super::weight::{Style, Unit, Weight, finish_row, fold, halves};
 use crate::quant::{ActRow, RowSpan};
 
 /// All rows of `w` times one token.
@@ -49,7 +49,8 @@ unsafe fn blocks<W: Weight, D: Dot>(mut p: [*const u8; 4], k: usize, act: ActRow
             let isum = W::block4::<D>(p, x, bsums);
             for u in 0..W::BLOCK / unit {
                 let bsum = if W::Style::MIN { f32::from(*bsums.add(u)) } else { 0.0 };
-                acc = fold::<W::Style>(acc, isum[u], d, m, *da.add(u), bsum);
+                let unit = Unit { isum: isum[u], msum: isum[1], d, m, da: *da.add(u), bsum };
+                acc = fold::<W::Style>(acc, unit);
             }
             let units = W::BLOCK / unit;
             (x, da, bsums) = (x.add(W::BLOCK), da.add(units), bsums.add(units * W::Style::SUMS));

@@ -2,7 +2,7 @@
 //!
 //! - `dot.rs`: the int8 dot-product step of each level.
 //! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`,
-//!   `ternary.rs`, `bits.rs`.
+//!   `ternary.rs`, `bits.rs`, `kquants.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
 //! - `floats.rs`: F32, F16 and BF16 rows, the same at every level.
@@ -16,6 +16,7 @@ mod dot;
 mod floats;
 mod gemm;
 mod gemv;
+mod kquants;
 mod ternary;
 mod weight;
 
@@ -82,7 +83,7 @@ macro_rules! level {
 /// The table with every type's entry of the surrounding level.
 macro_rules! with_types {
     ($table:expr) => {{
-        use super::{bits, blocks32, ternary};
+        use super::{bits, blocks32, kquants, ternary};
         use crate::quant::QuantType;
         $table
             .with(QuantType::Q4_0, of::<blocks32::Q4_0>())
@@ -99,6 +100,11 @@ macro_rules! with_types {
             .with(QuantType::Q2_0_G128, of::<bits::Q2_0G128>())
             .with(QuantType::PTQ1_0, of::<ternary::Ptq1_0>())
             .with(QuantType::STQ1_0, of::<ternary::Stq1_0>())
+            .with(QuantType::Q2_K, of::<kquants::Q2K>())
+            .with(QuantType::Q3_K, of::<kquants::Q3K>())
+            .with(QuantType::Q4_K, of::<kquants::Q4K>())
+            .with(QuantType::Q5_K, of::<kquants::Q5K>())
+            .with(QuantType::Q6_K, of::<kquants::Q6K>())
     }};
 }
 use with_types;

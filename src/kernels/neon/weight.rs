@@ -13,8 +13,11 @@ pub(super) trait Style {
     const SUMS: usize = if Self::UNIT == 32 { 1 } else { Self::UNIT / 16 };
     /// All columns of a row are summed as integers, [`crate::quant::ActKind::Row`].
     const ROW: bool = false;
-    /// A block has a minimum `m` beside its scale: `w = d * code + m`.
+    /// A block has a second binary16 beside its scale: a minimum `m`, `w = d * code + m`, or if `SUB` is not 0 the step
+    /// `dmin` of the sub-blocks' minima, `w = d * scale_j * code - dmin * min_j`.
     const MIN: bool = false;
+    /// Columns of a sub-block with an integer scale, 16 or 32; 0 if there are none.
+    const SUB: usize = 0;
     /// Codes may be any int8.
     const WIDE: bool = false;
 }
@@ -27,6 +30,12 @@ pub(super) struct Wide32;
 pub(super) struct ScaledMin32;
 /// `acc + isum * (d * da)` per 256 columns.
 pub(super) struct Scaled256;
+/// The same, `isum` being a sum of sub-blocks' sums times their scales.
+pub(super) struct SubScaled16;
+/// `acc + (isum * (d * da) - msum * (dmin * da))` per 256 columns, sub-blocks of 16.
+pub(super) struct Affine16;
+/// The same, sub-blocks of 32.
+pub(super) struct Affine32;
 /// `(isum - sum) / da` per row.
 pub(super) struct WholeRow;
 
@@ -43,6 +52,20 @@ impl Style for ScaledMin32 {
 }
 impl Style for Scaled256 {
     const UNIT: usize = 256;
+}
+impl Style for SubScaled16 {
+    const UNIT: usize = 256;
+    const SUB: usize = 16;
+}
+impl Style for Affine16 {
+    const UNIT: usize = 256;
+    const SUB: usize = 16;
+    const MIN: bool = true;
+}
+impl Style for Affine32 {
+    const UNIT: usize = 256;
+    const SUB: usize = 32;
+    const MIN: bool = true;
 }
 impl Style for WholeRow {
     const UNIT: usize = 32;
@@ -70,6 +93,26 @@ pub(super) trait Weight {
     /// The block must be readable.
     unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2];
 
+    /// Scales of the sub-blocks, if the style has any.
+    ///
+    /// # Safety
+    /// The block must be readable.
+    #[inline(always)]
+    unsafe fn scales(_: *const u8) -> [int16x8_t; 2] {
+        // SAFETY: registers only.
+        unsafe { [vdupq_n_s16(0); 2] }
+    }
+
+    /// Minima of the sub-blocks, if the style has any.
+    ///
+    /// # Safety
+    /// The block must be readable.
+    #[inline(always)]
+    unsafe fn mins(_: *const u8) -> [int16x8_t; 2] {
+        // SAFETY: registers only.
+        unsafe { [vdupq_n_s16(0); 2] }
+    }
+
     /// Four rows times one token over columns `32 * first..32 * (first + groups)`, starting from `init`;
     /// the lanes of a result add up to a row's sum. `groups` is 1 or 8 or, if `ROW`, all of a row.
     ///
@@ -87,7 +130,8 @@ pub(super) trait Weight {
         unsafe { dot4::<Self, D>(p, first, groups, x, init) }
     }
 
-    /// A block of four rows times one token: the sums of each unit (the first `BLOCK / UNIT`), lane = row.
+    /// A block of four rows times one token: the sums of each unit (the first `BLOCK / UNIT`), lane = row. With
+    /// sub-blocks the first is `isum`, the second `msum`.
     ///
     /// # Safety
     /// The blocks must be readable, `BLOCK` values at `x` and their group sums at `bsums`.
@@ -149,6 +193,10 @@ pub(super) unsafe fn block4<W: Weight + ?Sized, D: Dot>(
     x: *const i8,
     bsums: *const i16,
 ) -> [int32x4_t; 4] {
+    if W::Style::SUB != 0 {
+        // SAFETY: the caller's.
+        return unsafe { sub_blocks4::<W, D>(p, x, bsums) };
+    }
     let unit = W::Style::UNIT;
     let mut isum = [zero(); 4];
     each_group!(W::BLOCK / unit, u => {
@@ -159,6 +207,71 @@ pub(super) unsafe fn block4<W: Weight + ?Sized, D: Dot>(
         }
     });
     isum
+}
+
+/// [`Weight::block4`] of a block with sub-blocks. Their sums are made the lanes of a vector, four at a time, and
+/// multiplied by four scales at once.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn sub_blocks4<W: Weight + ?Sized, D: Dot>(
+    p: [*const u8; 4],
+    x: *const i8,
+    bsums: *const i16,
+) -> [int32x4_t; 4] {
+    let (mut isum, mut msum) = ([zero(); 4], [zero(); 4]);
+    // SAFETY: the caller's: a block, 256 values, 16 sums.
+    unsafe {
+        let sums = sub_sums::<W::Style>(bsums);
+        let bias = vdupq_n_s16(i16::from(W::BIAS));
+        for r in 0..4 {
+            let scales = W::scales(p[r]);
+            each_group!(64 / W::Style::SUB, j => {
+                let mut dots = [zero(); 4];
+                for i in 0..4 {
+                    if W::Style::SUB == 32 {
+                        let g = 4 * j + i;
+                        dots[i] = D::dot32::<false>(zero(), W::codes(p[r], g), load32(x.add(32 * g)));
+                    } else {
+                        let w = W::codes(p[r], 2 * j + i / 2);
+                        dots[i] = D::dot16(zero(), w[i % 2], vld1q_s8(x.add(64 * j + 16 * i)));
+                    }
+                }
+                let mut dots = reduce4(dots);
+                if W::BIAS != 0 {
+                    dots = if j % 2 == 0 {
+                        vmlsl_s16(dots, vget_low_s16(sums[j / 2 % 2]), vget_low_s16(bias))
+                    } else {
+                        vmlsl_high_s16(dots, sums[j / 2 % 2], bias)
+                    };
+                }
+                let scale = if j % 2 == 0 { vget_low_s16(scales[j / 2 % 2]) } else { vget_high_s16(scales[j / 2 % 2]) };
+                isum[r] = vmlaq_s32(isum[r], dots, vmovl_s16(scale));
+            });
+            if W::Style::MIN {
+                let mins = W::mins(p[r]);
+                for h in 0..32 / W::Style::SUB {
+                    msum[r] = vmlal_s16(msum[r], vget_low_s16(mins[h]), vget_low_s16(sums[h]));
+                    msum[r] = vmlal_high_s16(msum[r], mins[h], sums[h]);
+                }
+            }
+        }
+    }
+    [reduce4(isum), reduce4(msum), zero(), zero()]
+}
+
+/// Sums of a token's values per sub-block: 16, or 8 and then zeros.
+///
+/// # Safety
+/// 16 group sums must be readable at `bsums`.
+#[inline(always)]
+pub(super) unsafe fn sub_sums<S: Style>(bsums: *const i16) -> [int16x8_t; 2] {
+    // SAFETY: the caller's. Twice a sum of 16 is at most 2 * 16 * 128.
+    unsafe {
+        let sums = [vld1q_s16(bsums), vld1q_s16(bsums.add(8))];
+        if S::SUB == 16 { sums } else { [vpaddq_s16(sums[0], sums[1]), vdupq_n_s16(0)] }
+    }
 }
 
 /// `-BIAS` times the sum of a unit's activations, spread over four lanes: what biased codes count too much.
@@ -196,20 +309,31 @@ pub(super) unsafe fn halves(p: [*const u8; 4], at: usize) -> float32x4_t {
     widen_low(unsafe { vcombine_u8(vcreate_u8(bits), vcreate_u8(0)) })
 }
 
+/// What a unit adds: integers of four rows, their scales, and the token's scale.
+#[derive(Clone, Copy)]
+pub(super) struct Unit {
+    pub(super) isum: int32x4_t,
+    /// Sums of minima, if the style has sub-blocks and minima.
+    pub(super) msum: int32x4_t,
+    pub(super) d: float32x4_t,
+    pub(super) m: float32x4_t,
+    pub(super) da: f32,
+    /// Sum of the token's values, if the style has a minimum per unit.
+    pub(super) bsum: f32,
+}
+
 /// One unit's step of the canonical sum.
 #[inline(always)]
-pub(super) fn fold<S: Style>(
-    acc: float32x4_t,
-    isum: int32x4_t,
-    d: float32x4_t,
-    m: float32x4_t,
-    da: f32,
-    bsum: f32,
-) -> float32x4_t {
+pub(super) fn fold<S: Style>(acc: float32x4_t, u: Unit) -> float32x4_t {
     // SAFETY: registers only.
     unsafe {
-        let v = vmulq_f32(vcvtq_f32_s32(isum), vmulq_n_f32(d, da));
-        if S::MIN { vaddq_f32(acc, vaddq_f32(v, vmulq_n_f32(m, da * bsum))) } else { vaddq_f32(acc, v) }
+        let v = vmulq_f32(vcvtq_f32_s32(u.isum), vmulq_n_f32(u.d, u.da));
+        let v = match (S::MIN, S::SUB) {
+            (false, _) => v,
+            (true, 0) => vaddq_f32(v, vmulq_n_f32(u.m, u.da * u.bsum)),
+            _ => vsubq_f32(v, vmulq_f32(vcvtq_f32_s32(u.msum), vmulq_n_f32(u.m, u.da))),
+        };
+        vaddq_f32(acc, v)
     }
 }
 

@@ -2,25 +2,29 @@
 
 use super::Kernels;
 
+mod floats;
 mod ymm;
 mod zmm;
 
-/// Defines `TABLE`: the given table with this level's functions for the types of [`super::lanes`].
+/// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`].
 macro_rules! level {
     ($features:literal, $token:ty, $base:expr; $($ty:ident)*) => {
-        pub(super) const TABLE: Kernels = $base$(.with(QuantType::$ty, {
+        level!(table $features, $token, $base; floats: F32 F16 BF16; lanes: $($ty)*);
+    };
+    (table $features:literal, $token:ty, $base:expr; $($room:ident: $($ty:ident)*);*) => {
+        pub(super) const TABLE: Kernels = $base$($(.with(QuantType::$ty, {
             #[target_feature(enable = $features)]
             fn rows(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
                 // SAFETY: the features are enabled here; the shapes are those of `RowsFn`.
-                unsafe { lanes::rows::<_, lanes::$ty>(<$token>::new(), w, acts, out) }
+                unsafe { $room::rows::<_, $room::$ty>(<$token>::new(), w, acts, out) }
             }
             rows
-        }))*;
+        }))*)*;
     };
 }
 
 mod avx2 {
-    use super::ymm::Ymm;
+    use super::{floats, ymm::Ymm};
     use crate::kernels::{Kernels, lanes, scalar::BASE};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
@@ -31,7 +35,7 @@ mod avx2 {
 }
 
 mod avx_vnni {
-    use super::{avx2::FLOATS, ymm::Ymm};
+    use super::{avx2::FLOATS, floats, ymm::Ymm};
     use crate::kernels::{Kernels, lanes};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
@@ -41,7 +45,7 @@ mod avx_vnni {
 }
 
 mod avx512 {
-    use super::zmm::Zmm;
+    use super::{floats, zmm::Zmm};
     use crate::kernels::{Kernels, lanes, scalar::BASE};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};

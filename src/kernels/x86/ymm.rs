@@ -1,5 +1,6 @@
 //! AVX2 with F16C, with or without AVX-VNNI: 8 rows at a time.
 
+use super::floats::Sixteen;
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::x86_64::*;
 
@@ -247,5 +248,61 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch may name any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}
+
+impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
+    type V = [__m256; 2];
+    const ROWS: usize = 2;
+
+    #[inline(always)]
+    fn zero(self) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions.
+        unsafe { [_mm256_setzero_ps(); 2] }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, acc: [__m256; 2], a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions.
+        unsafe { [_mm256_add_ps(acc[0], _mm256_mul_ps(a[0], b[0])), _mm256_add_ps(acc[1], _mm256_mul_ps(a[1], b[1]))] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f32(self, p: *const f32) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u8) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { [0, 16].map(|i| _mm256_cvtph_ps(_mm_loadu_si128(p.add(i).cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u8) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe {
+            [0, 16].map(|i| {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(i).cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn array(self, v: [__m256; 2]) -> [f32; 16] {
+        let mut a = [0f32; 16];
+        // SAFETY: `self` proves the instructions; the array has room.
+        unsafe {
+            _mm256_storeu_ps(a.as_mut_ptr(), v[0]);
+            _mm256_storeu_ps(a.as_mut_ptr().add(8), v[1]);
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        Lanes::prefetch(self, p);
     }
 }

@@ -1,5 +1,6 @@
 //! AVX-512: 16 rows at a time. Instructions: F, BW, VL, VBMI, VNNI.
 
+use super::floats::Sixteen;
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::x86_64::*;
 
@@ -230,5 +231,56 @@ impl Lanes for Zmm {
     fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch may name any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}
+
+impl Sixteen for Zmm {
+    type V = __m512;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn zero(self) -> __m512 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, acc: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_add_ps(acc, _mm512_mul_ps(a, b)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f32(self, p: *const f32) -> __m512 {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u8) -> __m512 {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u8) -> __m512 {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    fn array(self, v: __m512) -> [f32; 16] {
+        let mut a = [0f32; 16];
+        // SAFETY: `self` proves the instructions; the array has room.
+        unsafe { _mm512_storeu_ps(a.as_mut_ptr(), v) };
+        a
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        Lanes::prefetch(self, p);
     }
 }
