@@ -1,5 +1,7 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
 mod cli;
+mod hostile;
 mod run;
 mod smollm2;
+mod stories;
