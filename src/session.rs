@@ -8,7 +8,7 @@ use crate::kernels::Kernels;
 use crate::kv_cache::{KvCache, KvShape, KvType};
 use crate::limits;
 use crate::mem::Carver;
-use crate::model::{Buffers, Model, Pass};
+use crate::model::{Buffers, Model, Pass, Screening};
 use crate::parallel::{Executor, with_team};
 use core::ops::ControlFlow;
 
@@ -56,6 +56,7 @@ pub struct Session<'m, 's> {
     cache: KvCache<'s>,
     buffers: Buffers<'s>,
     logits: &'s mut [f32],
+    top: Option<usize>,
 }
 
 impl SessionConfig {
@@ -96,7 +97,7 @@ impl<'m, 's> Session<'m, 's> {
     pub fn new(model: &'m Model<'m>, kernels: Kernels, config: SessionConfig, carver: &mut Carver<'s>) -> Result<Self> {
         let config = config.in_range();
         let (cache, buffers, logits) = parts(model, config, carver, &mut |_| ())?;
-        Ok(Session { model, kernels, config, position: 0, cache, buffers, logits })
+        Ok(Session { model, kernels, config, position: 0, cache, buffers, logits, top: None })
     }
 
     /// The memory a session will take, before there is any.
@@ -170,7 +171,7 @@ impl<'m, 's> Session<'m, 's> {
                 self.position += n;
                 done += n;
                 if done == total {
-                    pass.head(n - 1..n, buffers, logits);
+                    pass.head(n - 1..n, self.top, buffers, logits);
                 }
             }
             Ok::<(), Error>(())
@@ -178,11 +179,44 @@ impl<'m, 's> Session<'m, 's> {
         Ok(&mut self.logits[..vocab])
     }
 
+    /// Asks for only the `top` highest logits of each token from now on: greedy choice needs 1, top-k sampling
+    /// without penalties k. The others may then read as a number below every logit. It saves reading most of the output
+    /// head where the model file holds a sketch of it (`trill pack`), and changes nothing else: those highest are
+    /// the same bits. `None` asks for all. [`Session::logits_all`] gives all regardless.
+    pub fn set_top(&mut self, top: Option<usize>) {
+        self.top = top;
+    }
+
+    /// How often the sketch of the output head was used.
+    pub fn screening(&self) -> Screening {
+        self.buffers.screening
+    }
+
     /// Reads `tokens` and hands `visit` the logits after each of them, with its index in `tokens`.
     pub fn logits_all(
         &mut self,
         executor: &dyn Executor,
         tokens: &[u32],
+        visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.logits_each(executor, tokens, None, visit)
+    }
+
+    /// As [`Session::logits_all`], but with only the logits that [`Session::set_top`] asks for: to verify a draft.
+    pub fn logits_draft(
+        &mut self,
+        executor: &dyn Executor,
+        tokens: &[u32],
+        visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.logits_each(executor, tokens, self.top, visit)
+    }
+
+    fn logits_each(
+        &mut self,
+        executor: &dyn Executor,
+        tokens: &[u32],
+        top: Option<usize>,
         visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<()> {
         self.check(executor, tokens)?;
@@ -198,7 +232,7 @@ impl<'m, 's> Session<'m, 's> {
                 for start in (0..n).step_by(rows) {
                     let end = n.min(start + rows);
                     let logits = &mut self.logits[..(end - start) * vocab];
-                    pass.head(start..end, buffers, logits);
+                    pass.head(start..end, top, buffers, logits);
                     for (i, row) in logits.chunks_exact_mut(vocab).enumerate() {
                         visit(done + start + i, row)?;
                     }

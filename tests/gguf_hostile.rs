@@ -344,7 +344,7 @@ fn every_defect_is_refused_for_its_own_reason() {
         let started = Instant::now();
         let error = error_of(&file.build());
         assert_eq!(error, GgufError { defect, offset }, "case {i}");
-        assert!(started.elapsed() < Duration::from_millis(200), "case {i}");
+        assert!(started.elapsed() < Duration::from_secs(2), "case {i}");
         let line = error.to_string();
         assert!(line.starts_with(&format!("GGUF, byte {offset}: ")) && !line.contains('\n'), "{line}");
         count += 1;
@@ -536,7 +536,9 @@ fn the_largest_index_is_quick() {
     })
     .unwrap();
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    // Other machines are emulated in CI, on cores that are busy with other tests.
+    let limit = Duration::from_secs(if cfg!(target_arch = "x86_64") { 1 } else { 10 });
+    assert!(took < limit, "{took:?}");
     println!("4,096 keys and 65,536 tensors in {took:?}");
     // The same with every name twice: still no quadratic search.
     f.tensors[65_535].name = f.tensors[0].name.clone();

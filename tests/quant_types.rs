@@ -29,7 +29,7 @@ fn normal(seed: u64, n: usize) -> Vec<f32> {
 fn halves(ty: QuantType) -> Vec<usize> {
     let line = include_str!("golden/quant.txt").lines().find(|l| l.split(' ').next() == Some(ty.info().name));
     match ty {
-        QuantType::B1 | QuantType::T2 | QuantType::T3 | QuantType::S2 => vec![],
+        QuantType::B1 | QuantType::T2 | QuantType::T3 | QuantType::S2 | QuantType::Q8R => vec![],
         QuantType::B1_64 => vec![8],
         _ => line.and_then(|l| l.split(' ').nth(3)).unwrap().split(',').filter_map(|s| s.parse().ok()).collect(),
     }
@@ -163,7 +163,7 @@ fn representable(ty: QuantType, n: usize) -> Option<Vec<f32>> {
         QuantType::Q4_1 => of(|i| (i % 16) as f32 * 0.25 - 1.0),
         QuantType::Q5_0 => of(|i| (i % 32) as f32 * 0.25 - 4.0),
         QuantType::Q5_1 => of(|i| (i % 32) as f32 * 0.25 - 1.0),
-        QuantType::Q8_0 => of(|i| (i % 32 * 8) as f32 * 0.25 - 31.75 + (i % 32 / 31) as f32 * 1.5),
+        QuantType::Q8_0 | QuantType::Q8R => of(|i| (i % 32 * 8) as f32 * 0.25 - 31.75 + (i % 32 / 31) as f32 * 1.5),
         QuantType::I2_S | QuantType::I2_S_ARM => of(|i| (i * 7 % 11 % 3) as f32 - 1.0),
         QuantType::TQ1_0 | QuantType::TQ2_0 | QuantType::Q2_0 | QuantType::Q2_0_G128 | QuantType::PTQ1_0 => {
             of(|i| ((i * 7 % 11 % 3) as f32 - 1.0) * 0.375)
@@ -207,6 +207,7 @@ fn error_of_normal_values_fits_the_width() {
         (F16, 3e-4),
         (BF16, 3e-3),
         (Q8_0, 0.008),
+        (Q8R, 0.008),
         (Q6_K, 0.02),
         (Q5_K, 0.04),
         (Q5_0, 0.06),
@@ -285,7 +286,7 @@ fn numbers_of_files_are_unambiguous() {
             None => assert_eq!(ty, QuantType::I2_S_ARM),
         }
     }
-    for refused in [4, 38, 39, 205, 299] {
+    for refused in [4, 38, 39, 206, 299] {
         assert_eq!(QuantType::from_ggml(refused), None);
     }
 }

@@ -1,16 +1,13 @@
 #!/usr/bin/env python3
-"""Cycles of the NEON kernels on a Cortex-A76, from the machine code itself.
+"""Cycles of the NEON kernels, from the machine code itself. tools/kernel-report.sh builds what it reads.
 
-usage: kernel-report.py FILE [--level dotprod] [--verbose NAME]
+usage: kernel-report.py FILE [--level base|dotprod|i8mm] [--check] [--verbose NAME]
 
-FILE is an aarch64 program or library with symbols (v0 mangling), for example
-
-  RUSTFLAGS="-Clink-self-contained=yes -Ctarget-feature=+crt-static -Csymbol-mangling-version=v0" \\
-    cargo build --release --target aarch64-unknown-linux-musl --config profile.release.strip=false
-
-Each kernel's main loop is cut out of the disassembly and given to llvm-mca. The model is Neoverse N1, which is the
-same core as the Cortex-A76 (LLVM's own cortex-a76 is a copy of the A57), with the A76's dispatch of 4. All
-data is taken to be in the first-level cache: this is the compute side of the roofline, not a measurement.
+FILE is an aarch64 program or library with symbols (v0 mangling). Each kernel's main loop is cut out of the
+disassembly and given to llvm-mca. For the Cortex-A76 (level dotprod) the model is Neoverse N1, which is the same core
+(LLVM's own cortex-a76 is a copy of the A57), with the A76's dispatch of 4; the other levels use the Cortex-A72 and
+the Neoverse N2. All data is taken to be in the first-level cache: this is the compute side of the roofline, not a
+measurement.
 """
 
 import argparse
@@ -27,8 +24,15 @@ GOALS = {  # cycles for 64 weights of one token, from issue 4
     "T2": 3.7,
     "T3": 6.6,
 }
+MODELS = {
+    "base": ["-mcpu=cortex-a72"],
+    "dotprod": ["-mcpu=neoverse-n1", "-mattr=+dotprod", "-dispatch=4"],
+    "i8mm": ["-mcpu=neoverse-n2", "-mattr=+dotprod,+i8mm"],
+}
 TILE_GOAL = 24.0  # multiply-adds per cycle
 MACS = {"sdot": 16, "smmla": 32, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
+# Share of the products in a telescoped base-3 loop that are weights: six for five rows, two for one digit.
+USEFUL = {("gemv", "T3"): 5 / 6, ("gemv", "TQ1_0"): 1 / 2}
 TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128"}
 
 
@@ -85,7 +89,7 @@ def main_loop(code, trips):
     return code[a : b + 1]
 
 
-def cycles(body):
+def cycles(body, model):
     """Cycles of one trip in the steady state."""
     lines = []
     for _, op, args in body:
@@ -96,7 +100,7 @@ def cycles(body):
         lines.append(f"{op} {args}")
     text = "# LLVM-MCA-BEGIN\n.Lx:\n" + "\n".join(lines) + "\n# LLVM-MCA-END\n"
     trips = 200
-    command = [tool("llvm-mca"), "-march=aarch64", "-mcpu=neoverse-n1", "-mattr=+dotprod,+i8mm", "-dispatch=4"]
+    command = [tool("llvm-mca"), "-march=aarch64", *model]
     command += [f"-iterations={trips}", "-instruction-info=0", "-resource-pressure=0"]
     result = subprocess.run(command, input=text, capture_output=True, text=True)
     m = re.search(r"^Total Cycles:\s+(\d+)", result.stdout, re.M)
@@ -115,8 +119,9 @@ def trip_counts(kind, what):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
-    parser.add_argument("--level", default="dotprod", help="base, dotprod or i8mm")
+    parser.add_argument("--level", default="dotprod", choices=MODELS)
     parser.add_argument("--verbose", metavar="NAME", help="print the loops of kernels whose name contains NAME")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
     options = parser.parse_args()
     if not os.path.exists(options.file):
         sys.exit(f"kernel-report: no such file: {options.file}")
@@ -129,10 +134,10 @@ def main():
         kind, what = m[1], m[2]
         what = TYPE_NAMES.get(what, re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), what))
         body = main_loop(code, trip_counts(kind, what))
-        work = macs(body)
+        work = macs(body) * USEFUL.get((kind, what), 1)
         if not work:
             continue
-        c = cycles(body)
+        c = cycles(body, MODELS[options.level])
         spills = sum(1 for _, op, args in body if op.startswith("st") and "[sp" in args)
         per64 = c * 64 / work
         goal, verdict = "", ""
@@ -150,8 +155,8 @@ def main():
         sys.exit(f"kernel-report: no kernels of level {options.level} in {options.file} (stripped?)")
     print(f"{'kernel':44} {'insns':>5} {'MAC':>5} {'cycles':>7} {'cyc/64w':>8} {'MAC/cyc':>8} {'spills':>6}  goal")
     for r in sorted(rows, key=lambda r: (r[0].rsplit("-", 1)[1], r[0])):
-        print(f"{r[0]:44} {r[1]:5} {r[2]:5} {r[3]:7.1f} {r[4]:8.2f} {r[5]:8.1f} {r[6]:6}  {r[7]} {r[8]}")
-    sys.exit(1 if failed else 0)
+        print(f"{r[0]:44} {r[1]:5} {r[2]:5.0f} {r[3]:7.1f} {r[4]:8.2f} {r[5]:8.1f} {r[6]:6}  {r[7]} {r[8]}")
+    sys.exit(1 if failed and options.check else 0)
 
 
 main()

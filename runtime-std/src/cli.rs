@@ -147,6 +147,10 @@ fn positional(words: &Words, options: &mut Options, word: OsString) -> Outcome {
             options.model = Some(word.into());
             Ok(())
         }
+        Some(command) if options.operands.len() < command.operands.len() => {
+            options.operands.push(word);
+            Ok(())
+        }
         Some(command) => Err(Failure::usage(format!("unexpected argument {}", word.to_string_lossy()))
             .remedy(format!("see trill {} --help", command.name))),
         None => Err(Failure::usage(format!("unknown command {}", word.to_string_lossy())).remedy(format!(

@@ -230,7 +230,7 @@ impl Machine {
         self.held.truncate(keep);
         let new = &tokens[keep..];
         self.held.extend_from_slice(new);
-        let mut progress = Progress::new("reading the prompt", new.len(), self.verbosity);
+        let mut progress = Progress::new("reading the prompt", "tokens", new.len(), self.verbosity);
         Ok(self.session.prefill(&self.pool, new, &mut |done| {
             progress.update(done);
             if signal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -264,6 +264,9 @@ impl Machine {
 
     /// From here on no allocation is expected.
     pub(crate) fn start_counting(&mut self) {
+        if self.verbosity == Verbosity::Verbose {
+            self.pool.wait_for_all();
+        }
         self.allocations_at_start = allocations::count();
     }
 

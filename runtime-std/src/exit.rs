@@ -16,6 +16,8 @@ pub(crate) enum Code {
     NoInput = 66,
     /// A bug of ours.
     Software = 70,
+    /// The output file cannot be created.
+    CannotCreate = 73,
     /// An I/O error while running.
     Io = 74,
     /// The memory plan does not fit.

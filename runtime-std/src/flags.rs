@@ -1,7 +1,7 @@
 //! The table of flags: every spelling, what it means, and the check of its value.
 
 use crate::cli::{Flag, Set};
-use crate::commands::{BENCH, CHAT, Command, DETOKENIZE, INSPECT, LOGITS, PERPLEXITY, RUN, TOKENIZE};
+use crate::commands::{BENCH, CHAT, Command, DETOKENIZE, INSPECT, LOGITS, PERPLEXITY, QUANTIZE, RUN, TOKENIZE};
 use crate::options::Verbosity;
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use trill::kv_cache::KvType;
 use trill::limits;
+use trill::quant::QuantType;
 
 const fn on(commands: &[&Command]) -> Set {
     let (mut set, mut i) = (0, 0);
@@ -72,12 +73,22 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, _| switch(&mut o.no_bos) },
     Flag { names: &["--parse-special"], value: "", on: TEXT | RUN.bit,
         help: "special tokens are written as text, such as <|im_end|>", set: |o, _| switch(&mut o.parse_special) },
+    Flag { names: &["--group-size"], value: "N", on: QUANTIZE.bit, help: "weights to a scale, where TYPE has a choice",
+        set: |o, v| number(v, 1..=1024).map(|n| o.group_size = Some(n)) },
+    Flag { names: &["--pure"], value: "", on: QUANTIZE.bit, help: "TYPE for every matrix, the head too",
+        set: |o, _| switch(&mut o.pure) },
+    Flag { names: &["--output-tensor-type"], value: "TYPE", on: QUANTIZE.bit, help: "type of the head",
+        set: |o, v| weight_type(v).map(|t| o.output_type = Some(t)) },
+    Flag { names: &["--token-embedding-type"], value: "TYPE", on: QUANTIZE.bit, help: "type of the embedding",
+        set: |o, v| weight_type(v).map(|t| o.embedding_type = Some(t)) },
+    Flag { names: &["--force"], value: "", on: QUANTIZE.bit,
+        help: "writes a ternary or binary type even where that spoils the weights", set: |o, _| switch(&mut o.force) },
     Flag { names: &["--weights"], value: "", on: INSPECT.bit, help: "lists every tensor",
         set: |o, _| switch(&mut o.weights) },
     Flag { names: &["-c", "--ctx-size"], value: "N", on: COMPUTE | INSPECT.bit,
         help: "tokens of context (perplexity: of a chunk; default: the model's, at most 4096)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.context = (n > 0).then_some(n)) },
-    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE,
+    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | INSPECT.bit | QUANTIZE.bit,
         help: "threads (default: the physical big cores)",
         set: |o, v| number(v, 1..=limits::THREADS_MAX).map(|n| o.threads = Some(n)) },
     Flag { names: &["-b", "--batch-size"], value: "N", on: COMPUTE | INSPECT.bit,
@@ -128,6 +139,10 @@ pub(crate) static FLAGS: &[Flag] = &[
         Ok(())
     } },
 ];
+
+fn weight_type(value: &OsStr) -> Result<QuantType, String> {
+    crate::type_choice::by_name(&text(value)?)
+}
 
 fn switch(flag: &mut bool) -> Checked {
     *flag = true;

@@ -7,13 +7,16 @@ mod engine;
 mod exit;
 mod flags;
 mod generate;
+mod gguf_write;
 mod host;
 mod input;
 mod models;
 mod options;
+mod recode;
 mod report;
 mod template;
 mod terminal;
+mod type_choice;
 
 use exit::Outcome;
 use options::Options;

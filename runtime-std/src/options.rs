@@ -2,8 +2,10 @@
 
 use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use trill::kv_cache::KvType;
+use trill::quant::QuantType;
 use trill::sampler::SamplerConfig;
 
 /// How much goes to standard error.
@@ -49,6 +51,15 @@ pub(crate) struct Options {
     pub(crate) no_bos: bool,
     pub(crate) parse_special: bool,
     pub(crate) weights: bool,
+    /// Words without a flag after the model.
+    pub(crate) operands: Vec<OsString>,
+    pub(crate) group_size: Option<usize>,
+    /// One type for every matrix.
+    pub(crate) pure: bool,
+    /// Do it although it spoils the weights.
+    pub(crate) force: bool,
+    pub(crate) output_type: Option<QuantType>,
+    pub(crate) embedding_type: Option<QuantType>,
     pub(crate) repetitions: usize,
     pub(crate) bench_prompt: usize,
     pub(crate) bench_generate: usize,
@@ -85,6 +96,12 @@ impl Default for Options {
             no_bos: false,
             parse_special: false,
             weights: false,
+            operands: Vec::new(),
+            group_size: None,
+            pure: false,
+            force: false,
+            output_type: None,
+            embedding_type: None,
             repetitions: 5,
             bench_prompt: 512,
             bench_generate: 128,

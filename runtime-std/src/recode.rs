@@ -114,7 +114,8 @@ impl Recoder {
     ) -> Outcome {
         let at_once = (CHUNK / rows.cols.max(1)).max(1);
         let pieces_in_all = rows.rows.div_ceil(at_once);
-        let mut pieces: Vec<Piece> = (0..self.threads.clamp(1, pieces_in_all.max(1))).map(|_| Piece::default()).collect();
+        let mut pieces: Vec<Piece> =
+            (0..self.threads.clamp(1, pieces_in_all.max(1))).map(|_| Piece::default()).collect();
         let mut next = 0;
         while next < rows.rows {
             let mut busy = 0;

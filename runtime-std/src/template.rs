@@ -106,6 +106,8 @@ impl Template {
         let values = context! {
             messages => messages,
             add_generation_prompt => answer,
+            tools => (),
+            documents => (),
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         };

@@ -5,8 +5,7 @@
 use trill::quant::QuantType;
 
 /// Types with the same codes and another number of weights to a scale.
-const FAMILIES: [&[QuantType]; 2] =
-    [&[QuantType::Q2_0, QuantType::Q2_0_G128], &[QuantType::TQ1_0, QuantType::PTQ1_0]];
+const FAMILIES: [&[QuantType]; 2] = [&[QuantType::Q2_0, QuantType::Q2_0_G128], &[QuantType::TQ1_0, QuantType::PTQ1_0]];
 
 /// A weight type with extra bits for the tensors that need them most: llama-quantize's `_M`.
 const MIXTURES: [(&str, QuantType, u32); 2] = [("Q4_K_M", QuantType::Q4_K, 15), ("Q5_K_M", QuantType::Q5_K, 17)];
@@ -110,7 +109,13 @@ impl Wish {
         }
         let embedding = name == "token_embd.weight";
         let head = name == "output.weight" || embedding && model.tied;
-        let asked = if embedding { self.embedding } else if head { self.output } else { None };
+        let asked = if embedding {
+            self.embedding
+        } else if head {
+            self.output
+        } else {
+            None
+        };
         Some(fitting(asked.unwrap_or_else(|| self.default_for(name, embedding, head, model.layers)), cols))
     }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kv_cache::{KvCache, KvType};
 use crate::mem::Carver;
-use crate::ops::{ActBuffer, for_rows, linear};
+use crate::ops::{ActBuffer, HeadParts, ScreenBuffer, Workers, for_rows, linear, screen};
 use crate::parallel::{Team, Tiling};
 use crate::quant::Matrix;
 use core::ops::ControlFlow;
@@ -33,6 +33,18 @@ pub(crate) struct Buffers<'s> {
     pub(crate) acts: ActBuffer<'s>,
     rope: RopeTable<'s>,
     rope_local: RopeTable<'s>,
+    /// For models with a sketch of their head.
+    screen: Option<ScreenBuffer<'s>>,
+    pub(crate) screening: Screening,
+}
+
+/// How often the sketch of the output head was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Screening {
+    /// Tokens whose head was screened.
+    pub tokens: usize,
+    /// Of those, tokens for which the whole head was computed all the same.
+    pub whole: usize,
 }
 
 impl<'s> Buffers<'s> {
@@ -57,6 +69,11 @@ impl<'s> Buffers<'s> {
             acts: ActBuffer::new(batch, widest, carver)?,
             rope: RopeTable::new(model, context, false, carver)?,
             rope_local: RopeTable::new(model, context, true, carver)?,
+            screen: match model.sketch {
+                Some(_) => Some(ScreenBuffer::new(hp.n_vocab, batch, carver)?),
+                None => None,
+            },
+            screening: Screening::default(),
         })
     }
 }
@@ -93,14 +110,29 @@ impl Pass<'_, '_, '_> {
         Ok(())
     }
 
-    /// Logits of the batch's tokens `range`: `range.len() * n_vocab` values.
-    pub(crate) fn head(&self, range: core::ops::Range<usize>, b: &mut Buffers<'_>, logits: &mut [f32]) {
+    /// Logits of the batch's tokens `range`: `range.len() * n_vocab` values. With `top` only that many of the highest
+    /// are asked for, and a model with a sketch of its head gives just those (see [`crate::ops`]'s screening).
+    pub(crate) fn head(
+        &self,
+        range: core::ops::Range<usize>,
+        top: Option<usize>,
+        b: &mut Buffers<'_>,
+        logits: &mut [f32],
+    ) {
         let hp = self.hp();
         let e = hp.n_embd;
         let x = &b.x[range.start * e..range.end * e];
         let h = &mut b.h[..x.len()];
         self.norm(x, self.model.output_norm, h);
-        self.linear(&[self.model.output], h, &mut b.acts, logits);
+        match (top, &self.model.sketch, &mut b.screen) {
+            (Some(need), Some(sketch), Some(buffer)) => {
+                let at = Workers { team: self.team, kernels: self.kernels };
+                let head = HeadParts { sketch, output: &self.model.output };
+                b.screening.tokens += range.len();
+                b.screening.whole += screen(&at, head, need, h, &mut b.acts, buffer, logits);
+            }
+            _ => self.linear(&[self.model.output], h, &mut b.acts, logits),
+        }
         if hp.logit_scale != 1.0 {
             for_rows(self.team, logits, hp.n_vocab, &|_, row| row.iter_mut().for_each(|v| *v *= hp.logit_scale));
         }

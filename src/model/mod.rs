@@ -11,10 +11,11 @@ mod rope;
 mod weights;
 
 pub use arch::ArchSpec;
+pub use forward::Screening;
 pub(crate) use forward::{Buffers, Pass};
 pub use hparams::{Hparams, RopeHparams, RopeScaling};
 pub(crate) use rope::RopeTable;
-pub use weights::{Layer, Model};
+pub use weights::{Layer, Model, SKETCH_NAME};
 
 use crate::error::Name;
 

@@ -7,8 +7,11 @@ use crate::error::{Name, Result};
 use crate::gguf::{Gguf, TensorInfo};
 use crate::mem::Carver;
 use crate::model::arch::QkNorm;
-use crate::quant::Matrix;
+use crate::quant::{Matrix, QuantType};
 use core::fmt::Write;
+
+/// Name of the tensor that sketches the output head; `trill pack` writes it.
+pub const SKETCH_NAME: &str = "trill.head_sketch.weight";
 
 /// A model: hyper-parameters and weights. Shapes are `rows x cols` = outputs x inputs.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,8 @@ pub struct Model<'a> {
     pub embedding: Matrix<'a>,
     /// Output head, `n_vocab x n_embd`; the embedding itself where the model ties them.
     pub output: Matrix<'a>,
+    /// A sketch of the output head in two bits ([`SKETCH_NAME`]), `n_vocab x n_embd`, where the file has one.
+    pub sketch: Option<Matrix<'a>>,
     /// Norm before the head, `n_embd`.
     pub output_norm: &'a [f32],
     /// The layers; empty when the model was only measured.
@@ -107,6 +112,10 @@ impl<'a> Model<'a> {
         let output_norm = l.vector("output_norm.weight", hp.n_embd)?;
         let separate = l.optional_matrix("output.weight", hp.n_vocab, hp.n_embd)?;
         let output = separate.filter(|_| !hp.arch.always_tied).unwrap_or(embedding);
+        let sketch = l.optional_matrix(SKETCH_NAME, hp.n_vocab, hp.n_embd)?;
+        if sketch.is_some_and(|s| s.ty() != QuantType::S2) {
+            return Err(ModelError::Unsupported("the sketch of the output head is not of type S2").into());
+        }
         let half = hp.rope.n_rot / 2;
         let rope_freqs = l.optional_vector("rope_freqs.weight", half)?;
         let rope_long = l.optional_vector("rope_factors_long.weight", half)?;
@@ -120,7 +129,7 @@ impl<'a> Model<'a> {
             }
         }
         l.refuse_unknown(hp.arch)?;
-        Ok(Model { hparams: hp, embedding, output, output_norm, layers, rope_freqs, rope_long, rope_short })
+        Ok(Model { hparams: hp, embedding, output, sketch, output_norm, layers, rope_freqs, rope_long, rope_short })
     }
 }
 

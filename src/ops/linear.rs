@@ -35,7 +35,14 @@ impl<'s> ActBuffer<'s> {
     }
 
     /// `x` (`n` rows of `k` values) in the form `kind`.
-    fn fill<'b>(&'b mut self, team: &Team<'_>, kernels: &Kernels, kind: ActKind, x: &'b [f32], k: usize) -> Acts<'b> {
+    pub(super) fn fill<'b>(
+        &'b mut self,
+        team: &Team<'_>,
+        kernels: &Kernels,
+        kind: ActKind,
+        x: &'b [f32],
+        k: usize,
+    ) -> Acts<'b> {
         let n = x.len().checked_div(k).unwrap_or(0);
         if kind == ActKind::F32 {
             return Acts { kind, n, k, x, q: &[], d: &[], bsums: &[], sums: &[] };

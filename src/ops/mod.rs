@@ -2,6 +2,8 @@
 
 mod linear;
 mod rows;
+mod screen;
 
 pub(crate) use linear::{ActBuffer, linear};
 pub(crate) use rows::for_rows;
+pub(crate) use screen::{HeadParts, ScreenBuffer, Workers, screen};

@@ -109,6 +109,16 @@ impl<'a> Acts<'a> {
             && self.sums.len() == if int { n } else { 0 }
     }
 
+    /// The activations of token `i` alone.
+    ///
+    /// # Panics
+    /// If `i` is not below `n` or the value is not sound: a bug of the caller.
+    pub fn token(&self, i: usize) -> Acts<'a> {
+        let row = self.row(i);
+        let sums = if self.kind == ActKind::F32 { &[] } else { &self.sums[i..i + 1] };
+        Acts { kind: self.kind, n: 1, k: self.k, x: row.x, q: row.q, d: row.d, bsums: row.bsums, sums }
+    }
+
     /// Token `i`.
     ///
     /// # Panics

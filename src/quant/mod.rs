@@ -12,7 +12,7 @@ mod k_block;
 mod k_fit;
 mod trits;
 
-pub use s2::{encode_s2, s2_residual};
+pub use s2::{encode_s2, s2_residual, s2_step};
 pub use t2::encode_t2;
 pub use t3::encode_t3;
 
@@ -95,6 +95,8 @@ registry! {
     T3 = t3,
     /// trill's own: sketch of an output head, four rows to a byte.
     S2 = s2,
+    /// trill's own: 8 bits, one scale per row.
+    Q8R = q8r,
 }
 
 /// What trill knows of a weight type.

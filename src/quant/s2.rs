@@ -75,6 +75,11 @@ pub fn encode_s2(codes: [u8; 4]) -> u8 {
     (codes[0] & 3) | (codes[1] & 3) << 2 | (codes[2] & 3) << 4 | codes[3].wrapping_sub(2) << 6
 }
 
+/// The step of row `lane` of a group.
+pub fn s2_step(group: &[u8], lane: usize) -> f32 {
+    value(parts(group).1, lane)
+}
+
 /// The norm of what the sketch leaves out of row `lane` of a group.
 pub fn s2_residual(group: &[u8], lane: usize) -> f32 {
     value(parts(group).1, 4 + lane)

@@ -6,9 +6,9 @@
 
 use super::merge::{MergeSpace, NONE, Rules};
 use super::table::{HASH_START, MergeTable, hash_on};
-use super::vocab::Vocab;
+use super::vocab::{BATCH, Vocab};
 use super::{Out, TokenizerError};
-use crate::error::Result;
+use crate::error;
 use crate::gguf::Array;
 use crate::mem::Carver;
 
@@ -63,6 +63,30 @@ pub(super) fn decode(text: &[u8], out: &mut dyn FnMut(u8)) {
     }
 }
 
+/// An entry of the merge list: the hashes of the left token, the right one, and of both together.
+struct Merge {
+    rank: u32,
+    hashes: [u64; 3],
+}
+
+impl Merge {
+    fn read(rank: u32, text: &[u8]) -> Result<Self, TokenizerError> {
+        let bad = TokenizerError::BadMerge { rank };
+        let space = text.iter().skip(1).position(|b| *b == b' ').ok_or(bad)?;
+        let (left, rest) = text.split_at(space + 1);
+        let right = rest.get(1..).ok_or(bad)?;
+        let hash = hash_on(HASH_START, left);
+        Ok(Merge { rank, hashes: [hash, hash_on(HASH_START, right), hash_on(hash, right)] })
+    }
+
+    /// The three tokens.
+    fn find(&self, vocab: &Vocab<'_>) -> Result<[u32; 3], TokenizerError> {
+        let find = |hash| vocab.find_hashed(hash).ok_or(TokenizerError::BadMerge { rank: self.rank });
+        let [left, right, merged] = self.hashes.map(find);
+        Ok([left?, right?, merged?])
+    }
+}
+
 /// The merges, ready to use.
 pub(super) struct Bpe<'a> {
     merges: MergeTable<'a>,
@@ -79,7 +103,7 @@ impl<'a> Bpe<'a> {
         list: &Array<'a>,
         ignore_merges: bool,
         carver: &mut Carver<'a>,
-    ) -> Result<Self> {
+    ) -> error::Result<Self> {
         let texts = list.strings().ok_or(TokenizerError::BadMerges)?;
         let mut merges = MergeTable::carve(list.len(), carver)?;
         let mut bytes = [NONE; 256];
@@ -91,23 +115,30 @@ impl<'a> Bpe<'a> {
             let text = char::from_u32(char.into()).unwrap_or_default().encode_utf8(&mut utf8);
             *token = vocab.find(text.as_bytes()).unwrap_or(NONE);
         }
-        for (rank, text) in (0u32..).zip(texts) {
-            let bad = TokenizerError::BadMerge { rank };
-            let space = text.iter().skip(1).position(|b| *b == b' ').ok_or(bad)?;
-            let (left, rest) = text.split_at(space + 1);
-            let right = rest.get(1..).ok_or(bad)?;
-            let hash = hash_on(HASH_START, left);
-            let left_id = vocab.find_hashed(hash).ok_or(bad)?;
-            let right_id = vocab.find_hashed(hash_on(HASH_START, right)).ok_or(bad)?;
-            let merged = vocab.find_hashed(hash_on(hash, right)).ok_or(bad)?;
-            merges.insert(rank, left_id, right_id, merged)?;
+        let mut texts = (0u32..).zip(texts).peekable();
+        while texts.peek().is_some() {
+            let batch: heapless::Vec<Merge, BATCH> =
+                texts.by_ref().take(BATCH).map(|(rank, text)| Merge::read(rank, text)).collect::<Result<_, _>>()?;
+            vocab.warm(batch.iter().flat_map(|merge| merge.hashes));
+            let ids: heapless::Vec<[u32; 3], BATCH> =
+                batch.iter().map(|merge| merge.find(vocab)).collect::<Result<_, _>>()?;
+            merges.warm(ids.iter().map(|[left, right, _]| (*left, *right)));
+            for (merge, [left, right, merged]) in batch.iter().zip(ids) {
+                merges.insert(merge.rank, left, right, merged)?;
+            }
         }
         Ok(Bpe { merges, bytes, ignore_merges })
     }
 
     /// Encodes one word of the pre-tokenizer. Returns how many of its bytes the vocabulary has no token for;
     /// they are left out, and their neighbours become neighbours (as in Hugging Face's tokenizers).
-    pub(super) fn encode(&self, vocab: &Vocab<'a>, word: &[u8], scratch: &mut [u8], out: Out<'_>) -> Result<usize> {
+    pub(super) fn encode(
+        &self,
+        vocab: &Vocab<'a>,
+        word: &[u8],
+        scratch: &mut [u8],
+        out: Out<'_>,
+    ) -> error::Result<usize> {
         if let Some(id) = self.whole(vocab, word) {
             out(id)?;
             return Ok(0);
@@ -145,7 +176,7 @@ impl<'a> Bpe<'a> {
     }
 
     /// Merges at most [`SHORT`] ids; returns how many there were.
-    fn encode_short(&self, ids: impl Iterator<Item = u32>, out: Out<'_>) -> Result<usize> {
+    fn encode_short(&self, ids: impl Iterator<Item = u32>, out: Out<'_>) -> error::Result<usize> {
         let (mut id, mut rank) = ([0u32; SHORT], [NONE; SHORT]);
         let mut len = 0;
         for (slot, value) in id.iter_mut().zip(ids) {

@@ -45,6 +45,13 @@ fn slots_for(entries: usize) -> Result<usize, MemError> {
     entries.checked_mul(2).and_then(|n| n.checked_add(1)).ok_or(MemError::Overflow)
 }
 
+/// Reads the slots where these hashes start, one after the other without waiting for any, so that the lookups
+/// that follow find them in the cache: a table of megabytes costs a cache miss per lookup otherwise.
+fn warm(slots: &[u64], hashes: impl Iterator<Item = u64>) {
+    let read = hashes.map(|h| slots.get(slot_of(h, slots.len())).copied().unwrap_or_default());
+    core::hint::black_box(read.fold(0, |all, slot| all ^ slot));
+}
+
 /// Bits of a token id.
 const ID_BITS: u32 = 20;
 const ID_MASK: u32 = (1 << ID_BITS) - 1;
@@ -99,6 +106,11 @@ impl<'a> TokenTable<'a> {
         Err(TokenizerError::Collisions)
     }
 
+    /// Brings the slots of these hashes into the cache.
+    pub(super) fn warm(&self, hashes: impl Iterator<Item = u64>) {
+        warm(self.slots, hashes.map(mix));
+    }
+
     /// The first id with the hash `hash` that satisfies `is`.
     #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
@@ -139,6 +151,11 @@ impl<'a> MergeTable<'a> {
 
     fn key(left: u32, right: u32) -> u64 {
         (u64::from(left & ID_MASK) << ID_BITS | u64::from(right & ID_MASK)) << RANK_BITS
+    }
+
+    /// Brings the slots of these pairs into the cache.
+    pub(super) fn warm(&self, pairs: impl Iterator<Item = (u32, u32)>) {
+        warm(self.slots, pairs.map(|(left, right)| mix(Self::key(left, right))));
     }
 
     /// Adds the merge of rank `rank`. Of two merges of one pair the first counts.

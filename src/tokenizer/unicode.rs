@@ -1,5 +1,7 @@
 //! Text as scalars and their classes. Input may be any bytes: a byte that is not part of valid UTF-8
 //! counts as one scalar of its own with the class of U+FFFD, and stays what it is in the output.
+//!
+//! The categories are those of Unicode 16, as in Hugging Face's tokenizers at the time of writing.
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 

@@ -81,6 +81,9 @@ pub(super) const END_NAMES: &[&str] = &[
     "<|file_sep|>",
 ];
 
+/// Entries that are read together, so that their cache misses overlap.
+pub(super) const BATCH: usize = 64;
+
 /// How many of [`END_NAMES`] end a turn.
 pub(super) const TURN_END_NAMES: usize = 11;
 
@@ -125,13 +128,19 @@ impl<'a> Vocab<'a> {
             let numbers = kinds.i32s().ok_or(TokenizerError::BadKinds)?;
             vocab.infos.iter_mut().zip(numbers).for_each(|(info, number)| info.kind = Kind::from_file(number));
         }
-        for (id, text) in (0u32..).zip(texts) {
-            vocab.add(id, text)?;
+        let mut texts = (0u32..).zip(texts).peekable();
+        while texts.peek().is_some() {
+            let batch: heapless::Vec<(u32, &[u8], u64), BATCH> =
+                texts.by_ref().take(BATCH).map(|(id, text)| (id, text, hash_on(HASH_START, text))).collect();
+            vocab.table.warm(batch.iter().map(|(.., hash)| *hash));
+            for (id, text, hash) in batch {
+                vocab.add(id, text, hash)?;
+            }
         }
         Ok(vocab)
     }
 
-    fn add(&mut self, id: u32, text: &'a [u8]) -> Result<()> {
+    fn add(&mut self, id: u32, text: &'a [u8], hash: u64) -> Result<()> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenizerError::TokenTooLong { id }.into());
         }
@@ -144,7 +153,7 @@ impl<'a> Vocab<'a> {
         }
         let texts = &*self.texts;
         let text_of = |id: u32| texts.get(id as usize).copied().unwrap_or_default();
-        Ok(self.table.insert(hash_on(HASH_START, text), id, text, text_of)?)
+        Ok(self.table.insert(hash, id, text, text_of)?)
     }
 
     /// Number of tokens.
@@ -192,6 +201,11 @@ impl<'a> Vocab<'a> {
     /// The token with this text.
     pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
         self.table.find(hash_on(HASH_START, text), |id| self.text(id) == Some(text))
+    }
+
+    /// Makes the lookups of these hashes quick.
+    pub(super) fn warm(&self, hashes: impl Iterator<Item = u64>) {
+        self.table.warm(hashes);
     }
 
     /// The token whose text has this hash. The text is not compared: among 2^20 tokens a text that is none of

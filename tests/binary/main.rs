@@ -2,6 +2,7 @@
 
 mod cli;
 mod hostile;
+mod quantize;
 mod run;
 mod smollm2;
 mod stories;

@@ -126,7 +126,9 @@ fn measured_errors_are_those_of_the_file() {
     let folder = Folder::new("errors");
     let (f32s, out) = (folder.file("f32.gguf"), folder.file("out.gguf"));
     json(trill(&["quantize", &stories(), &f32s, "F32", "--json"]));
-    for ty in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "STQ1_0", "Q1_0", "B1", "B1_64"] {
+    for ty in [
+        "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "STQ1_0", "Q1_0", "B1", "B1_64",
+    ] {
         let said = json(trill(&["quantize", &f32s, &out, ty, "--json", "--pure", "--force", "-t", "2"]));
         with_file(&f32s, |old| {
             with_file(&out, |new| {
@@ -256,7 +258,8 @@ fn interrupted_it_cleans_up() {
     let part = folder.0.join(".out.gguf.part");
     let mut interrupted = 0;
     for _ in 0..20 {
-        let mut child = trill(&["quantize", &stories(), &out, "F32", "-q"]).spawn().unwrap();
+        let mut command = trill(&["quantize", &stories(), &out, "F32", "-q"]);
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
         while !part.exists() && child.try_wait().unwrap().is_none() {
             std::thread::yield_now();
         }
@@ -283,4 +286,36 @@ fn llama_quantizes_types_for_smollm2() {
     // As llama-quantize has it (llama.cpp 0.5.0-dev), since 576 columns are no multiple of 256.
     let counts = ["Q5_0", "Q8_0", "Q4_K", "Q6_K", "F32"].map(count);
     assert_eq!(counts, [166, 15, 16, 14, 61], "{}", Path::new(&out).display());
+}
+
+#[test]
+fn damaged_files_are_refused_or_written() {
+    let folder = Folder::new("damaged");
+    let (damaged, out) = (folder.file("damaged.gguf"), folder.file("out.gguf"));
+    let sound = std::fs::read(stories()).unwrap();
+    let metadata = with_file(&stories(), |f| f.data_offset() as usize);
+    let mut state = 0x1234_5678_9abc_def1u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize
+    };
+    for i in 0..100 {
+        let mut bytes = sound.clone();
+        // Half of them in the tensor records, which are the last part of the metadata.
+        let from = if i % 2 == 0 { 0 } else { metadata - 4000 };
+        for _ in 0..1 + random() % 3 {
+            bytes[from + random() % (metadata - from)] = random() as u8;
+        }
+        std::fs::write(&damaged, bytes).unwrap();
+        let ended = run(trill(&["quantize", &damaged, &out, "Q4_0"]), "");
+        let message = String::from_utf8_lossy(&ended.stderr);
+        assert!(matches!(ended.status.code(), Some(0 | 65)), "{:?} {message}", ended.status);
+        if ended.status.success() {
+            with_file(&out, |f| assert_eq!(f.tensors().len(), 68));
+            std::fs::remove_file(&out).unwrap();
+        }
+        assert_eq!(folder.names(), ["damaged.gguf"]);
+    }
 }

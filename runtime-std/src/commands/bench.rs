@@ -18,6 +18,7 @@ pub(crate) const BENCH: Command = Command {
     notes: "pp is prefill (reading a prompt), tg is text generation; both in tokens per second.",
     bit: 1 << 2,
     takes_model: true,
+    operands: &[],
     run,
 };
 
@@ -33,19 +34,14 @@ fn run(options: &Options) -> Outcome {
     let options = &Options { context: Some(options.context.unwrap_or(longest).max(longest)), ..options.clone() };
     let (mut machine, ()) = engine::load(options, &opened, 1, |_, _| Ok(()))?;
     let (prompt, generate) = (tokens(&machine, options.bench_prompt), tokens(&machine, options.bench_generate));
-    let mut tests = Vec::with_capacity(2);
-    let mut spans = Vec::with_capacity(options.repetitions);
+    let (mut pp, mut tg) = (Vec::with_capacity(options.repetitions), Vec::with_capacity(options.repetitions));
     warm_up(&mut machine, &prompt)?;
     machine.start_counting();
-    if !prompt.is_empty() {
-        measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut spans)?;
-        tests.push(Test::new("pp", &prompt, &spans));
-    }
-    if !generate.is_empty() {
-        measure(&mut machine, &generate, 1, options.repetitions, &mut spans)?;
-        tests.push(Test::new("tg", &generate, &spans));
-    }
+    measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut pp)?;
+    measure(&mut machine, &generate, 1, options.repetitions, &mut tg)?;
     machine.stop_counting();
+    let tests: Vec<Test> =
+        [Test::new("pp", &prompt, &pp), Test::new("tg", &generate, &tg)].into_iter().flatten().collect();
     let threads = machine.pool.threads();
     let kernels = crate::host::cpu::kernels()?.name();
     if options.json {
@@ -63,9 +59,10 @@ fn run(options: &Options) -> Outcome {
 }
 
 impl Test {
-    fn new(kind: &str, tokens: &[u32], seconds: &[f64]) -> Test {
+    fn new(kind: &str, tokens: &[u32], seconds: &[f64]) -> Option<Test> {
         let n = tokens.len();
-        Test { name: format!("{kind}{n}"), per_second: seconds.iter().map(|s| n as f64 / s).collect() }
+        let per_second = seconds.iter().map(|s| n as f64 / s).collect();
+        (n > 0).then(|| Test { name: format!("{kind}{n}"), per_second })
     }
 }
 
@@ -93,10 +90,9 @@ fn warm_up(machine: &mut Machine, prompt: &[u32]) -> Outcome {
     Ok(())
 }
 
-/// Seconds that reading `tokens`, `at_once` of them at a time, takes, `repetitions` times.
+/// Seconds that reading `tokens` takes, all together or one `at_once`, `repetitions` times.
 fn measure(machine: &mut Machine, tokens: &[u32], at_once: usize, repetitions: usize, spans: &mut Vec<f64>) -> Outcome {
-    spans.clear();
-    for _ in 0..repetitions {
+    for _ in 0..if tokens.is_empty() { 0 } else { repetitions } {
         machine.clear();
         let clock = Stopwatch::start();
         if at_once > 1 {

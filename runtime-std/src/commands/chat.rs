@@ -9,7 +9,7 @@ use crate::host::{is_terminal, signal};
 use crate::input;
 use crate::options::{Options, Verbosity};
 use crate::template::Role;
-use crate::terminal::{Reader, Screen, Typed};
+use crate::terminal::{Mode, Reader, Screen, Typed};
 
 pub(crate) const CHAT: Command = Command {
     name: "chat",
@@ -19,6 +19,7 @@ pub(crate) const CHAT: Command = Command {
             With -f, or without a terminal, each line of the input is a message.",
     bit: 1,
     takes_model: true,
+    operands: &[],
     run,
 };
 
@@ -215,6 +216,7 @@ impl Chat {
             at_start: self.voice.ends_special(&tokens),
         };
         let mut text = String::with_capacity(ANSWER_BYTES);
+        let _silent = if self.interactive { Mode::silent() } else { None };
         let screen = &mut self.screen;
         self.machine.start_counting();
         let summary = self.voice.answer(&mut self.machine, &ask, &mut |piece| {

@@ -17,6 +17,7 @@ pub(crate) const DETOKENIZE: Command = Command {
             byte what was tokenized. --json and --jsonl: JSON strings; --jsonl reads a JSON array a line.",
     bit: 1 << 6,
     takes_model: false,
+    operands: &[],
     run,
 };
 

@@ -14,6 +14,7 @@ pub(crate) const LOGITS: Command = Command {
     notes: "One line for each position, n_vocab numbers on it; only the last position without --all.",
     bit: 1 << 4,
     takes_model: true,
+    operands: &[],
     run,
 };
 

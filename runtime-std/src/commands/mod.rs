@@ -6,6 +6,7 @@ mod detokenize;
 mod inspect;
 mod logits;
 mod perplexity;
+mod quantize;
 mod run;
 mod tokenize;
 
@@ -17,7 +18,7 @@ use std::ffi::OsStr;
 
 pub(crate) use {
     bench::BENCH, chat::CHAT, detokenize::DETOKENIZE, inspect::INSPECT, logits::LOGITS, perplexity::PERPLEXITY,
-    run::RUN, tokenize::TOKENIZE,
+    quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
 };
 
 /// A command.
@@ -33,11 +34,14 @@ pub(crate) struct Command {
     pub(crate) bit: Set,
     /// Whether a word without a flag is the model.
     pub(crate) takes_model: bool,
+    /// What further words without a flag are; they go to [`Options::operands`].
+    pub(crate) operands: &'static [&'static str],
     pub(crate) run: fn(&Options) -> Outcome,
 }
 
 /// Every command, in the order of the help text.
-pub(crate) static ALL: &[&Command] = &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT];
+pub(crate) static ALL: &[&Command] =
+    &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT, &QUANTIZE];
 
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
     ALL.iter().copied().find(|c| name == c.name)

@@ -21,6 +21,7 @@ pub(crate) const PERPLEXITY: Command = Command {
             chunk is scored.",
     bit: 1 << 3,
     takes_model: false,
+    operands: &[],
     run,
 };
 
@@ -59,7 +60,7 @@ fn run(options: &Options) -> Outcome {
     }
     let first = tokenizer.bos().filter(|_| add_bos);
     let mut score = Score::default();
-    let mut progress = Progress::new("scoring", chunks * chunk, options.verbosity);
+    let mut progress = Progress::new("scoring", "tokens", chunks * chunk, options.verbosity);
     for (i, tokens) in tokens.chunks_exact_mut(chunk).enumerate() {
         if let (Some(slot), Some(bos)) = (tokens.first_mut(), first) {
             *slot = bos;

@@ -1,10 +1,11 @@
 //! `trill quantize IN OUT TYPE`: a model with its weights in another type.
 
 use super::Command;
+use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
 use crate::gguf_write::{Metadata, Record, Writer};
 use crate::host::clock::Stopwatch;
-use crate::host::{affinity, memory, mmap, signal};
+use crate::host::{affinity, memory, signal};
 use crate::options::Options;
 use crate::recode::{Drift, Recoder, Rows};
 use crate::report::{json, progress::Progress};
@@ -13,7 +14,7 @@ use serde_json::json;
 use std::io::Write;
 use std::path::Path;
 use trill::gguf::{Gguf, TensorInfo, Value, keys};
-use trill::mem::Carver;
+use trill::limits::VOCAB_MAX;
 use trill::quant::QuantType;
 
 pub(crate) static QUANTIZE: Command = Command {
@@ -60,11 +61,8 @@ fn run(options: &Options) -> Outcome {
     let input = options.model.as_deref().ok_or_else(|| Failure::usage("quantize needs IN, OUT and TYPE"))?;
     let output = Path::new(output);
     let wish = wish(options, &type_name.to_string_lossy())?;
-    let file = mmap::open(input, options.mmap)?;
+    let Opened { gguf: model, file, .. } = engine::open(options)?;
     refuse_same_file(input, output)?;
-    let need = Gguf::index_bytes(file.bytes).map_err(|e| Failure::from(e).about(input))?;
-    let index = memory::Arena::reserve(need)?.leak();
-    let model = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|e| Failure::from(e).about(input))?;
     let plans = plan(&model, &wish).map_err(|f| f.about(input))?;
     signal::catch_interrupts();
     let (done, bytes) = write(options, &model, &wish, &plans, input, output)?;
@@ -99,6 +97,11 @@ fn plan<'a>(model: &Gguf<'a>, wish: &Wish) -> Outcome<Vec<Plan<'a>>> {
     for tensor in model.tensors() {
         let chosen = wish.choose(tensor.name, tensor.n_dims, tensor.cols(), facts);
         let to = chosen.filter(|ty| *ty != tensor.ty);
+        if to.is_some() && tensor.cols() > VOCAB_MAX {
+            // A row is held in memory as f32.
+            let what = format!("{}: rows of {} weights, at most {VOCAB_MAX} are accepted", tensor.name, tensor.cols());
+            return Err(Failure::new(Code::Data, what));
+        }
         let ty = to.unwrap_or(tensor.ty);
         let bytes = ty.tensor_bytes(tensor.rows(), tensor.cols());
         let bytes = bytes.ok_or_else(|| Failure::new(Code::Data, format!("{} would be too large", tensor.name)))?;

@@ -23,6 +23,7 @@ pub(crate) const RUN: Command = Command {
             and timings. --temp 0 is reproducible; so is any run with the same --seed.",
     bit: 1 << 1,
     takes_model: false,
+    operands: &[],
     run,
 };
 

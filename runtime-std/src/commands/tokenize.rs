@@ -18,6 +18,7 @@ pub(crate) const TOKENIZE: Command = Command {
             --jsonl: each input line is a JSON string, each output line a JSON array of ids.",
     bit: 1 << 5,
     takes_model: false,
+    operands: &[],
     run,
 };
 

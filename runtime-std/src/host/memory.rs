@@ -20,6 +20,8 @@ impl Arena {
         let map = memmap2::MmapMut::map_anon(bytes.max(1)).map_err(|e| {
             Failure::new(Code::Memory, format!("{} of memory were refused: {}", size(bytes as u64), reason(&e)))
         })?;
+        // Fewer, larger pages where the system has them: less time to touch them all. A hint, no more.
+        let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Arena(map))
     }
 

@@ -5,7 +5,7 @@
 
 use super::affinity::{self, Cores};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use trill::parallel::Executor;
@@ -31,6 +31,8 @@ struct Shared {
     work: std::cell::UnsafeCell<Option<*const Work<'static>>>,
     sleeping: Vec<AtomicBool>,
     quit: AtomicBool,
+    /// Workers that have started.
+    started: AtomicUsize,
     /// More threads than CPUs to run them.
     crowded: bool,
 }
@@ -55,6 +57,7 @@ impl Pool {
             work: std::cell::UnsafeCell::new(None),
             sleeping: (1..threads).map(|_| AtomicBool::new(false)).collect(),
             quit: AtomicBool::new(false),
+            started: AtomicUsize::new(0),
             crowded: threads > cores.allowed.min(cores.quota),
         });
         // More threads than big cores were asked for: then the user wants the other cores too.
@@ -70,6 +73,7 @@ impl Pool {
                     if let Some(cpus) = pin_to {
                         affinity::pin(&cpus);
                     }
+                    shared.started.fetch_add(1, Ordering::Relaxed);
                     shared.serve(index);
                 });
             match spawned {
@@ -81,6 +85,13 @@ impl Pool {
             }
         }
         Pool { shared, workers }
+    }
+
+    /// Waits until every worker runs: the system allocates memory for a thread as it starts.
+    pub(crate) fn wait_for_all(&self) {
+        while self.shared.started.load(Ordering::Relaxed) < self.workers.len() {
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -216,7 +227,6 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
     use trill::parallel::with_team;
 
     fn pool(threads: usize) -> Pool {

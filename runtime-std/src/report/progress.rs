@@ -1,4 +1,4 @@
-//! How far the reading of a prompt has come: on standard error, once it takes over a second.
+//! How far a long task has come: on standard error, once it takes over a second.
 
 use crate::host::clock::Stopwatch;
 use crate::host::is_terminal;
@@ -21,6 +21,7 @@ enum Style {
 /// Progress of one task of `total` steps.
 pub(crate) struct Progress {
     what: &'static str,
+    unit: &'static str,
     total: usize,
     clock: Stopwatch,
     shown_at: f64,
@@ -29,14 +30,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(what: &'static str, total: usize, verbosity: Verbosity) -> Self {
+    pub(crate) fn new(what: &'static str, unit: &'static str, total: usize, verbosity: Verbosity) -> Self {
         let style = match verbosity {
             Verbosity::Quiet => Style::Silent,
             _ if is_terminal(2) => Style::Redraw,
             Verbosity::Normal => Style::Silent,
             Verbosity::Verbose => Style::Lines,
         };
-        Progress { what, total, clock: Stopwatch::start(), shown_at: 0.0, style, drawn: false }
+        Progress { what, unit, total, clock: Stopwatch::start(), shown_at: 0.0, style, drawn: false }
     }
 
     /// `done` steps are done.
@@ -47,12 +48,12 @@ impl Progress {
             return;
         }
         (self.shown_at, self.drawn) = (now, true);
-        let (what, total) = (self.what, self.total);
-        let percent = done * 100 / total;
+        let (what, unit, total) = (self.what, self.unit, self.total);
+        let percent = done as u128 * 100 / total as u128;
         let left = now / done as f64 * (total - done) as f64;
         match self.style {
-            Style::Redraw => eprint!("\r{what}: {done} of {total} tokens, {percent} %, {} left\x1b[K", span(left)),
-            _ => eprintln!("trill: {what}: {done} of {total} tokens, {percent} %, {} left", span(left)),
+            Style::Redraw => eprint!("\r{what}: {done} of {total} {unit}, {percent} %, {} left\x1b[K", span(left)),
+            _ => eprintln!("trill: {what}: {done} of {total} {unit}, {percent} %, {} left", span(left)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::keys::{Key, read_key};
 use super::line::{History, Line};
-use super::raw::{self, Got, Raw};
+use super::raw::{self, Got, Mode};
 use super::safe::shown;
 use super::width::columns;
 use crate::host::signal;
@@ -43,7 +43,7 @@ impl Reader {
     /// Asks for a line.
     pub(crate) fn read(&mut self, prompt: &str) -> Typed {
         if self.edits
-            && let Some(_raw) = Raw::enter()
+            && let Some(_raw) = Mode::raw()
         {
             return self.edit(prompt);
         }
@@ -122,7 +122,7 @@ impl Reader {
                     raw::restore();
                     raw::suspend();
                     // Dropping the guard would restore again; the one of `read` does that.
-                    std::mem::forget(Raw::enter());
+                    std::mem::forget(Mode::raw());
                 }
                 Key::Up => self.history.up(&mut line),
                 Key::Down => self.history.down(&mut line),

@@ -9,6 +9,6 @@ mod screen;
 mod width;
 
 pub(crate) use editor::{Reader, Typed};
-pub(crate) use raw::restore;
+pub(crate) use raw::{Mode, restore};
 pub(crate) use safe::neutralise;
 pub(crate) use screen::Screen;

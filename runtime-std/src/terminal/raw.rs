@@ -1,28 +1,39 @@
-//! The terminal's raw mode: keys arrive one by one, nothing is echoed.
+//! The terminal's modes, and reading from it.
 
 use std::sync::Mutex;
 
-/// How the terminal was before; `Some` while it is raw.
+/// How the terminal was before; `Some` while a [`Mode`] lives.
 static BEFORE: Mutex<Option<libc::termios>> = Mutex::new(None);
 
-/// Raw mode while it lives.
-pub(super) struct Raw;
+/// Another mode of the terminal while it lives.
+pub(crate) struct Mode;
 
-impl Raw {
-    /// `None` if standard input is no terminal.
-    pub(super) fn enter() -> Option<Raw> {
+impl Mode {
+    /// Keys arrive one by one, nothing is echoed. `None` if standard input is no terminal.
+    pub(super) fn raw() -> Option<Mode> {
+        Mode::enter(|mode| {
+            mode.c_iflag &= !(libc::BRKINT | libc::ICRNL | libc::INPCK | libc::ISTRIP | libc::IXON);
+            mode.c_lflag &= !(libc::ECHO | libc::ICANON | libc::IEXTEN | libc::ISIG);
+            mode.c_cc[libc::VMIN] = 1;
+            mode.c_cc[libc::VTIME] = 0;
+        })
+    }
+
+    /// What is typed waits for its time instead of mixing with what is shown. Ctrl-C still works.
+    pub(crate) fn silent() -> Option<Mode> {
+        Mode::enter(|mode| mode.c_lflag &= !libc::ECHO)
+    }
+
+    fn enter(change: impl FnOnce(&mut libc::termios)) -> Option<Mode> {
         // SAFETY: a zeroed termios is a valid value; tcgetattr fills it and tcsetattr reads it.
         let before = unsafe {
             let mut before: libc::termios = std::mem::zeroed();
             if libc::tcgetattr(0, &raw mut before) != 0 {
                 return None;
             }
-            let mut raw = before;
-            raw.c_iflag &= !(libc::BRKINT | libc::ICRNL | libc::INPCK | libc::ISTRIP | libc::IXON);
-            raw.c_lflag &= !(libc::ECHO | libc::ICANON | libc::IEXTEN | libc::ISIG);
-            raw.c_cc[libc::VMIN] = 1;
-            raw.c_cc[libc::VTIME] = 0;
-            if libc::tcsetattr(0, libc::TCSADRAIN, &raw const raw) != 0 {
+            let mut mode = before;
+            change(&mut mode);
+            if libc::tcsetattr(0, libc::TCSADRAIN, &raw const mode) != 0 {
                 return None;
             }
             before
@@ -30,17 +41,17 @@ impl Raw {
         if let Ok(mut slot) = BEFORE.lock() {
             *slot = Some(before);
         }
-        Some(Raw)
+        Some(Mode)
     }
 }
 
-impl Drop for Raw {
+impl Drop for Mode {
     fn drop(&mut self) {
         restore();
     }
 }
 
-/// Puts the terminal back as it was, if it is raw.
+/// Puts the terminal back as it was.
 pub(crate) fn restore() {
     if let Ok(mut slot) = BEFORE.try_lock()
         && let Some(before) = slot.take()

@@ -1,6 +1,6 @@
 //! The types whose activation has a scale per 32 values, but for the ternary ones.
 
-use super::{At, Lanes, Rows, Sums, Unpack};
+use super::{At, Lanes, Rows, Sink, Sums, Unpack};
 use crate::quant::QuantType;
 
 /// `acc + isum * (d * da)`.
@@ -36,13 +36,18 @@ pub(super) unsafe fn centred<S: Lanes>(s: S, sum: S::V, n: i32, act: At, i: usiz
 /// # Safety
 /// Every row holds 16 bytes.
 #[inline(always)]
-unsafe fn crumbs<S: Lanes>(s: S, at: Rows, first: usize, put: &mut impl FnMut(usize, S::V)) {
-    // SAFETY: by contract.
-    for (i, bytes) in unsafe { s.load4(at) }.into_iter().enumerate() {
-        for c in 0..4 {
-            put(first + 4 * i + c, s.crumbs(bytes, c));
-        }
+unsafe fn crumbs<S: Lanes>(s: S, at: Rows, first: usize, put: &mut impl Sink<S>) {
+    // SAFETY: by contract; the block has these columns.
+    unsafe {
+        let bytes = at.load4(s);
+        unroll!(i in 0 1 2 3 => unroll!(c in 0 1 2 3 => put.put(first + 4 * i + c, s.crumbs(bytes[i], c))));
     }
+}
+
+/// The dword that starts in the middle of `low` and ends in the middle of `high`.
+#[inline(always)]
+pub(super) fn joined<S: Lanes>(s: S, low: S::V, high: S::V) -> S::V {
+    s.or(s.shr(low, 16), s.shl(high, 16))
 }
 
 /// `d` and `m`, the two binary16 of a dword.
@@ -56,19 +61,19 @@ pub(super) fn two_halves<S: Lanes>(s: S, v: S::V) -> [S::V; 2] {
 /// # Safety
 /// Every row holds 16 bytes.
 #[inline(always)]
-unsafe fn nibbles<S: Lanes>(s: S, at: Rows, high: Option<S::V>, put: &mut impl FnMut(usize, S::V)) {
+unsafe fn nibbles<S: Lanes>(s: S, at: Rows, high: Option<S::V>, put: &mut impl Sink<S>) {
     let low = s.splat(0x0f0f_0f0f);
-    // SAFETY: by contract.
-    let bytes = unsafe { s.load4(at) };
-    for c in 0..8 {
-        let codes = s.and(if c < 4 { bytes[c] } else { s.shr(bytes[c - 4], 4) }, low);
-        put(
-            c,
-            match high {
+    // SAFETY: by contract; the block has 32 columns.
+    unsafe {
+        let bytes = at.load4(s);
+        unroll!(c in 0 1 2 3 4 5 6 7 => {
+            let codes = s.and(if c < 4 { bytes[c] } else { s.shr(bytes[c - 4], 4) }, low);
+            let codes = match high {
                 Some(high) => s.or(codes, s.bits(high, c, 4)),
                 None => codes,
-            },
-        );
+            };
+            put.put(c, codes);
+        });
     }
 }
 
@@ -92,7 +97,7 @@ macro_rules! block32 {
             unsafe fn unpack<S: Lanes>(
                 $s: S,
                 $at: Rows,
-                mut $put: impl FnMut(usize, S::V),
+                $put: &mut impl Sink<S>,
             ) -> Self::Scales<S::V> {
                 // SAFETY: every row holds a block of these bytes, by contract.
                 unsafe { $unpack }
@@ -123,7 +128,7 @@ block32!(
     Some(15),
     [V],
     |s, at, put| {
-        nibbles(s, at.at(2), None, &mut put);
+        nibbles(s, at.at(2), None, put);
         s.half(s.load(at))
     },
     |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 8, act, i), *d, act.scale(i))
@@ -136,7 +141,7 @@ block32!(
     Some(15),
     [[V; 2]],
     |s, at, put| {
-        nibbles(s, at.at(4), None, &mut put);
+        nibbles(s, at.at(4), None, put);
         two_halves(s, s.load(at))
     },
     |acc, sum, dm, act, i| scaled_min(s, acc, sum, *dm, act, i)
@@ -149,7 +154,7 @@ block32!(
     Some(31),
     [V],
     |s, at, put| {
-        nibbles(s, at.at(6), Some(s.load(at.at(2))), &mut put);
+        nibbles(s, at.at(6), Some(s.load(at.at(2))), put);
         s.half(s.load(at))
     },
     |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 16, act, i), *d, act.scale(i))
@@ -162,7 +167,7 @@ block32!(
     Some(31),
     [[V; 2]],
     |s, at, put| {
-        nibbles(s, at.at(8), Some(s.load(at.at(4))), &mut put);
+        nibbles(s, at.at(8), Some(s.load(at.at(4))), put);
         two_halves(s, s.load(at))
     },
     |acc, sum, dm, act, i| scaled_min(s, acc, sum, *dm, act, i)
@@ -175,11 +180,10 @@ block32!(
     None,
     [V],
     |s, at, put| {
-        for half in 0..2 {
-            for (i, codes) in s.load4(at.at(2 + 16 * half)).into_iter().enumerate() {
-                put(4 * half + i, s.signed(codes));
-            }
-        }
+        unroll!(half in 0 1 => {
+            let codes = at.at(2 + 16 * half).load4(s);
+            unroll!(i in 0 1 2 3 => put.put(4 * half + i, s.signed(codes[i])));
+        });
         s.half(s.load(at))
     },
     |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, S::BIAS, act, i), *d, act.scale(i))
@@ -193,11 +197,8 @@ block32!(
     Some(1),
     [V],
     |s, at, put| {
-        for (i, signs) in s.load4(at.at(2)).into_iter().enumerate() {
-            for c in 0..8 {
-                put(8 * i + c, s.bits(signs, c, 0));
-            }
-        }
+        let signs = at.at(2).load4(s);
+        unroll!(i in 0 1 2 3 => unroll!(c in 0 1 2 3 4 5 6 7 => put.put(8 * i + c, s.bits(signs[i], c, 0))));
         s.half(s.load(at))
     },
     |acc, sum, d, act, i| scaled(s, acc, centred(s, s.add(sum, sum), 1, act, i), *d, act.scale(i))
@@ -210,7 +211,7 @@ block32!(
     Some(3),
     [V],
     |s, at, put| {
-        crumbs(s, at.at(2), 0, &mut put);
+        crumbs(s, at.at(2), 0, put);
         s.half(s.load(at))
     },
     |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 1, act, i), *d, act.scale(i))
@@ -223,8 +224,8 @@ block32!(
     Some(3),
     [V],
     |s, at, put| {
-        crumbs(s, at.at(2), 0, &mut put);
-        crumbs(s, at.at(18), 16, &mut put);
+        crumbs(s, at.at(2), 0, put);
+        crumbs(s, at.at(18), 16, put);
         s.half(s.load(at))
     },
     |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 1, act, i), *d, act.scale(i))

@@ -1,7 +1,7 @@
 //! The K types: 256 weights in sub-blocks with integer scales.
 
-use super::block32::{scaled, two_halves};
-use super::{At, Lanes, Rows, Sums, Unpack};
+use super::block32::{joined, scaled, two_halves};
+use super::{At, Lanes, Rows, Sink, Sums, Unpack};
 use crate::quant::QuantType;
 
 /// Scales of sub-blocks (i32), factors for the activation's group sums (pairs of i16, for two groups of 16), and one
@@ -13,22 +13,26 @@ pub(in crate::kernels) struct Scales<V, const SUBS: usize, const D: usize> {
     d: [V; D],
 }
 
-/// Byte `j` of each lane.
+/// Bytes of each lane as integers, `N / 4` vectors after another.
 #[inline(always)]
-fn byte<S: Lanes>(s: S, v: S::V, j: usize) -> S::V {
-    s.and(s.shr(v, 8 * j as u32), s.splat(0xff))
+fn bytes<S: Lanes, const N: usize, const SIGNED: bool>(s: S, from: &[S::V]) -> [S::V; N] {
+    let mut all = [s.splat(0); N];
+    for j in 0..N {
+        let v = from[j / 4];
+        let shift = 8 * (j % 4) as u32;
+        all[j] = if SIGNED { s.sra(s.shl(v, 24 - shift), 24) } else { s.and(s.shr(v, shift), s.splat(0xff)) };
+    }
+    all
 }
 
-/// Byte `j` of each lane, signed.
+/// Sixteen i32 that fit i16 as pairs.
 #[inline(always)]
-fn signed_byte<S: Lanes>(s: S, v: S::V, j: usize) -> S::V {
-    s.sra(s.shl(v, 24 - 8 * j as u32), 24)
-}
-
-/// Two i32 that fit i16 as a pair.
-#[inline(always)]
-fn pair<S: Lanes>(s: S, low: S::V, high: S::V) -> S::V {
-    s.or(s.and(low, s.splat(0xffff)), s.shl(high, 16))
+fn pairs<S: Lanes>(s: S, from: &[S::V; 16]) -> [S::V; 8] {
+    let mut all = [s.splat(0); 8];
+    for i in 0..8 {
+        all[i] = s.or(s.and(from[2 * i], s.splat(0xffff)), s.shl(from[2 * i + 1], 16));
+    }
+    all
 }
 
 /// `sum_j(factor_j * bsum_j)`.
@@ -62,7 +66,7 @@ macro_rules! k_type {
             type Scales<V: Copy> = Scales<V, { 256 / $sub }, $d>;
 
             #[inline(always)]
-            unsafe fn unpack<S: Lanes>($s: S, $at: Rows, mut $put: impl FnMut(usize, S::V)) -> Self::Scales<S::V> {
+            unsafe fn unpack<S: Lanes>($s: S, $at: Rows, $put: &mut impl Sink<S>) -> Self::Scales<S::V> {
                 // SAFETY: every row holds a block of these bytes, by contract.
                 unsafe { $unpack }
             }
@@ -98,7 +102,7 @@ fn affine<S: Lanes>(s: S, acc: S::V, isum: S::V, msum: S::V, [d, dmin]: [S::V; 2
 #[inline(always)]
 unsafe fn load8<S: Lanes>(s: S, at: Rows) -> [S::V; 8] {
     // SAFETY: by contract.
-    let ([a, b, c, d], [e, f, g, h]) = unsafe { (s.load4(at), s.load4(at.at(16))) };
+    let ([a, b, c, d], [e, f, g, h]) = unsafe { (at.load4(s), at.at(16).load4(s)) };
     [a, b, c, d, e, f, g, h]
 }
 
@@ -109,19 +113,15 @@ unsafe fn load8<S: Lanes>(s: S, at: Rows) -> [S::V; 8] {
 #[inline(always)]
 unsafe fn scales_and_mins<S: Lanes>(s: S, at: Rows) -> Scales<S::V, 8, 2> {
     // SAFETY: by contract.
-    let [d, a, b, c] = unsafe { s.load4(at) };
+    let [d, a, b, c] = unsafe { at.load4(s) };
     let (six, low, top) = (s.splat(0x3f3f_3f3f), s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
-    let upper = |v| s.and(s.shr(v, 2), top);
-    let scales = [s.and(a, six), s.or(s.and(c, low), upper(a))];
-    let mins = [s.and(b, six), s.or(s.and(s.shr(c, 4), low), upper(b))];
-    Scales {
-        subs: core::array::from_fn(|j| byte(s, scales[j / 4], j % 4)),
-        pairs: core::array::from_fn(|j| {
-            let min = byte(s, mins[j / 4], j % 4);
-            pair(s, min, min)
-        }),
-        d: two_halves(s, d),
+    let scales = [s.and(a, six), s.or(s.and(c, low), s.and(s.shr(a, 2), top))];
+    let mins = [s.and(b, six), s.or(s.and(s.shr(c, 4), low), s.and(s.shr(b, 2), top))];
+    let mut pairs = bytes::<S, 8, false>(s, &mins);
+    for min in &mut pairs {
+        *min = s.or(*min, s.shl(*min, 16));
     }
+    Scales { subs: bytes::<S, 8, false>(s, &scales), pairs, d: two_halves(s, d) }
 }
 
 k_type!(
@@ -132,18 +132,21 @@ k_type!(
     2,
     |s, at, put| {
         let low = s.splat(0x0f0f_0f0f);
-        for part in 0..2 {
-            for (i, v) in load8(s, at.at(16 + 32 * part)).into_iter().enumerate() {
-                for plane in 0..4 {
-                    put(32 * part + 8 * plane + i, s.and(s.shr(v, 2 * plane as u32), s.splat(0x0303_0303)));
-                }
-            }
+        unroll!(part in 0 1 => {
+            let v = load8(s, at.at(16 + 32 * part));
+            unroll!(i in 0 1 2 3 4 5 6 7 => unroll!(plane in 0 1 2 3 => {
+                put.put(32 * part + 8 * plane + i, s.and(s.shr(v[i], 2 * plane as u32), s.splat(0x0303_0303)));
+            }));
+        });
+        let both = at.load4(s);
+        let (mut scales, mut mins) = (both, both);
+        for i in 0..4 {
+            scales[i] = s.and(both[i], low);
+            mins[i] = s.and(s.shr(both[i], 4), low);
         }
-        let both = s.load4(at);
-        let min = |j: usize| byte(s, s.and(s.shr(both[j / 4], 4), low), j % 4);
         Scales {
-            subs: core::array::from_fn(|j| byte(s, s.and(both[j / 4], low), j % 4)),
-            pairs: core::array::from_fn(|i| pair(s, min(2 * i), min(2 * i + 1))),
+            subs: bytes::<S, 16, false>(s, &scales),
+            pairs: pairs(s, &bytes::<S, 16, false>(s, &mins)),
             d: two_halves(s, s.load(at.at(80))),
         }
     },
@@ -158,12 +161,13 @@ k_type!(
     2,
     |s, at, put| {
         let low = s.splat(0x0f0f_0f0f);
-        for part in 0..4 {
-            for (i, v) in load8(s, at.at(16 + 32 * part)).into_iter().enumerate() {
-                put(16 * part + i, s.and(v, low));
-                put(16 * part + 8 + i, s.and(s.shr(v, 4), low));
-            }
-        }
+        unroll!(part in 0 1 2 3 => {
+            let v = load8(s, at.at(16 + 32 * part));
+            unroll!(i in 0 1 2 3 4 5 6 7 => {
+                put.put(16 * part + i, s.and(v[i], low));
+                put.put(16 * part + 8 + i, s.and(s.shr(v[i], 4), low));
+            });
+        });
         scales_and_mins(s, at)
     },
     |acc, isum, msum, w, da| affine(s, acc, isum, msum, w.d, da)
@@ -178,15 +182,14 @@ k_type!(
     |s, at, put| {
         let (low, fifth) = (s.splat(0x0f0f_0f0f), s.splat(0x1010_1010));
         let high = load8(s, at.at(16));
-        for part in 0..4 {
-            for (i, v) in load8(s, at.at(48 + 32 * part)).into_iter().enumerate() {
-                for (half, nibble) in [v, s.shr(v, 4)].into_iter().enumerate() {
-                    let sub = 2 * part + half;
-                    let bit = if sub < 4 { s.shl(high[i], 4 - sub as u32) } else { s.shr(high[i], sub as u32 - 4) };
-                    put(8 * sub + i, s.or(s.and(nibble, low), s.and(bit, fifth)));
-                }
-            }
-        }
+        unroll!(part in 0 1 2 3 => {
+            let v = load8(s, at.at(48 + 32 * part));
+            unroll!(i in 0 1 2 3 4 5 6 7 => unroll!(half in 0 1 => {
+                let (sub, nibble) = (2 * part + half, if half == 0 { v[i] } else { s.shr(v[i], 4) });
+                let bit = if sub < 4 { s.shl(high[i], 4 - sub as u32) } else { s.shr(high[i], sub as u32 - 4) };
+                put.put(8 * sub + i, s.or(s.and(nibble, low), s.and(bit, fifth)));
+            }));
+        });
         scales_and_mins(s, at)
     },
     |acc, isum, msum, w, da| affine(s, acc, isum, msum, w.d, da)
@@ -200,28 +203,28 @@ k_type!(
     1,
     |s, at, put| {
         let high = load8(s, at);
-        for part in 0..2 {
-            for (i, v) in load8(s, at.at(32 + 32 * part)).into_iter().enumerate() {
-                for plane in 0..4 {
-                    let bit = 4 * part + plane;
-                    let third = if bit < 2 { s.shl(high[i], 2 - bit as u32) } else { s.shr(high[i], bit as u32 - 2) };
-                    let codes = s.and(s.shr(v, 2 * plane as u32), s.splat(0x0303_0303));
-                    put(8 * bit + i, s.or(codes, s.and(third, s.splat(0x0404_0404))));
-                }
-            }
+        unroll!(part in 0 1 => {
+            let v = load8(s, at.at(32 + 32 * part));
+            unroll!(i in 0 1 2 3 4 5 6 7 => unroll!(plane in 0 1 2 3 => {
+                let bit = 4 * part + plane;
+                let third = if bit < 2 { s.shl(high[i], 2 - bit as u32) } else { s.shr(high[i], bit as u32 - 2) };
+                let codes = s.and(s.shr(v[i], 2 * plane as u32), s.splat(0x0303_0303));
+                put.put(8 * bit + i, s.or(codes, s.and(third, s.splat(0x0404_0404))));
+            }));
+        });
+        let [w0, w1, w2, w3] = at.at(94).load4(s);
+        let (a, b, t) = (joined(s, w0, w1), joined(s, w1, w2), joined(s, w2, w3));
+        let nibbles = [a, b, s.shr(a, 4), s.shr(b, 4)];
+        let twos = [s.shl(t, 4), s.shl(t, 2), t, s.shr(t, 2)];
+        let mut scales = nibbles;
+        for i in 0..4 {
+            scales[i] = s.or(s.and(nibbles[i], s.splat(0x0f0f_0f0f)), s.and(twos[i], s.splat(0x3030_3030)));
         }
-        let [w0, w1, w2, w3] = s.load4(at.at(94));
-        let joined = |low, high| s.or(s.shr(low, 16), s.shl(high, 16));
-        let (a, b, t) = (joined(w0, w1), joined(w1, w2), joined(w2, w3));
-        let scales = |nibbles, twos| s.or(s.and(nibbles, s.splat(0x0f0f_0f0f)), s.and(twos, s.splat(0x3030_3030)));
-        let all =
-            [scales(a, s.shl(t, 4)), scales(b, s.shl(t, 2)), scales(s.shr(a, 4), t), scales(s.shr(b, 4), s.shr(t, 2))];
-        let subs: [S::V; 16] = core::array::from_fn(|j| s.sub(byte(s, all[j / 4], j % 4), s.splat(32)));
-        Scales {
-            subs,
-            pairs: core::array::from_fn(|i| pair(s, subs[2 * i], subs[2 * i + 1])),
-            d: [s.half(s.shr(w3, 16))],
+        let mut subs = bytes::<S, 16, false>(s, &scales);
+        for sub in &mut subs {
+            *sub = s.sub(*sub, s.splat(32));
         }
+        Scales { subs, pairs: pairs(s, &subs), d: [s.half(s.shr(w3, 16))] }
     },
     |acc, isum, bsum, w, da| scaled(s, acc, s.sub(isum, s.shl(bsum, 2)), w.d[0], da)
 );
@@ -234,24 +237,23 @@ k_type!(
     1,
     |s, at, put| {
         let (low, top) = (s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
-        for part in 0..2 {
+        unroll!(part in 0 1 => {
             let high = load8(s, at.at(128 + 32 * part));
-            for quarter in 0..2 {
-                for (i, v) in load8(s, at.at(64 * part + 32 * quarter)).into_iter().enumerate() {
-                    let (first, second) = (high[i], s.shr(high[i], 4));
-                    let twos = |v| if quarter == 0 { s.shl(v, 4) } else { s.shl(v, 2) };
-                    put(32 * part + 8 * quarter + i, s.or(s.and(v, low), s.and(twos(first), top)));
-                    put(32 * part + 16 + 8 * quarter + i, s.or(s.and(s.shr(v, 4), low), s.and(twos(second), top)));
-                }
-            }
-        }
-        let bytes = s.load4(at.at(192));
-        let subs: [S::V; 16] = core::array::from_fn(|j| signed_byte(s, bytes[j / 4], j % 4));
-        Scales {
-            subs,
-            pairs: core::array::from_fn(|i| pair(s, subs[2 * i], subs[2 * i + 1])),
-            d: [s.half(s.shr(s.load(at.at(206)), 16))],
-        }
+            unroll!(quarter in 0 1 => {
+                let v = load8(s, at.at(64 * part + 32 * quarter));
+                unroll!(i in 0 1 2 3 4 5 6 7 => {
+                    let (first, second) = match quarter {
+                        0 => (s.shl(high[i], 4), high[i]),
+                        _ => (s.shl(high[i], 2), s.shr(high[i], 2)),
+                    };
+                    let c = 32 * part + 8 * quarter + i;
+                    put.put(c, s.or(s.and(v[i], low), s.and(first, top)));
+                    put.put(c + 16, s.or(s.and(s.shr(v[i], 4), low), s.and(second, top)));
+                });
+            });
+        });
+        let subs = bytes::<S, 16, true>(s, &at.at(192).load4(s));
+        Scales { subs, pairs: pairs(s, &subs), d: [s.half(s.shr(s.load(at.at(206)), 16))] }
     },
     |acc, isum, bsum, w, da| scaled(s, acc, s.sub(isum, s.shl(bsum, 5)), w.d[0], da)
 );

@@ -10,6 +10,12 @@
 //! vectors as they are made; more tokens share a panel of [`PANEL`] columns that stays in the L1 cache.
 //! Everything is `#[inline(always)]` into one function that enables the instructions.
 #![allow(non_camel_case_types)] // the types are called what ggml calls them
+#![allow(clippy::needless_range_loop)] // registers are walked by index; closures over them are not always inlined
+
+/// Writes `$body` once for each value of `$i`: what depends on `$i` is a constant, so arrays stay in registers.
+macro_rules! unroll {
+    ($i:ident in $($n:literal)* => $body:expr) => {{ $({ let $i: usize = $n; $body; })* }};
+}
 
 mod block32;
 mod k;
@@ -18,6 +24,7 @@ mod ternary;
 use super::scalar::reference;
 use crate::mem::TileMut;
 use crate::quant::{ActKind, Acts, QuantType, RowSpan};
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 /// Calls `$with!` with the arguments and every type that has an [`Unpack`].
@@ -126,20 +133,34 @@ pub(super) enum Dot {
 /// Rows of a group at some byte.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
-    pub(super) base: *const u8,
-    pub(super) stride: usize,
+    first: *const u8,
+    offset: usize,
+    stride: usize,
 }
 
 impl Rows {
     /// Row `r`.
     #[inline(always)]
     pub(super) fn row(self, r: usize) -> *const u8 {
-        self.base.wrapping_add(r * self.stride)
+        self.first.wrapping_add(self.offset + r * self.stride)
     }
     /// The same rows, `bytes` further.
     #[inline(always)]
     pub(super) fn at(self, bytes: usize) -> Self {
-        Rows { base: self.base.wrapping_add(bytes), stride: self.stride }
+        Rows { offset: self.offset + bytes, ..self }
+    }
+    /// Sixteen bytes of each row as four vectors; brings as many bytes of the next group, which lies behind this
+    /// one, into the cache.
+    /// # Safety
+    /// Every row holds 16 bytes.
+    #[inline(always)]
+    pub(super) unsafe fn load4<S: Lanes>(self, s: S) -> [S::V; 4] {
+        let next = self.first.wrapping_add(S::N * (self.stride + self.offset));
+        for line in 0..S::N / 4 {
+            s.prefetch(next.wrapping_add(line * 64));
+        }
+        // SAFETY: by contract.
+        unsafe { s.load4(self) }
     }
 }
 
@@ -177,6 +198,14 @@ pub(super) struct Sums<V> {
     pub(super) acc: V,
 }
 
+/// Takes the code vectors of a block. A trait and not a closure, since closures are not always inlined.
+pub(super) trait Sink<S: Lanes> {
+    /// Takes the codes of columns `4 c .. 4 c + 4`.
+    /// # Safety
+    /// `c` is below a quarter of the block's columns.
+    unsafe fn put(&mut self, c: usize, codes: S::V);
+}
+
 /// A weight type.
 pub(super) trait Unpack {
     /// The type.
@@ -192,10 +221,10 @@ pub(super) trait Unpack {
     /// The scales of a block, unpacked.
     type Scales<V: Copy>: Copy;
 
-    /// Unpacks the block at `at`: calls `put(c, codes of columns 4 c .. 4 c + 4)` once for every `c`.
+    /// Unpacks the block at `at`: gives every code vector to `put` once.
     /// # Safety
     /// Every row holds a block.
-    unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: impl FnMut(usize, S::V)) -> Self::Scales<S::V>;
+    unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) -> Self::Scales<S::V>;
 
     /// Takes in the integer sum of sub-block `i`.
     /// # Safety
@@ -279,7 +308,7 @@ pub(super) unsafe fn rows<S: Lanes, U: Unpack>(s: S, w: &RowSpan<'_>, acts: &Act
     }
     let mut first = 0;
     loop {
-        let group = Rows { base: w.data.as_ptr().wrapping_add(first * w.row_bytes), stride: w.row_bytes };
+        let group = Rows { first: w.data.as_ptr().wrapping_add(first * w.row_bytes), offset: 0, stride: w.row_bytes };
         let job = Job {
             acts,
             blocks: w.cols / U::BLOCK,
@@ -297,30 +326,39 @@ pub(super) unsafe fn rows<S: Lanes, U: Unpack>(s: S, w: &RowSpan<'_>, acts: &Act
     }
 }
 
+/// One token's products with a block, summed by sub-block.
+struct Products<S: Lanes, U: Unpack> {
+    s: S,
+    parts: [S::V; 16],
+    q: *const i8,
+    unpack: PhantomData<U>,
+}
+
+impl<S: Lanes, U: Unpack> Sink<S> for Products<S, U> {
+    #[inline(always)]
+    unsafe fn put(&mut self, c: usize, codes: S::V) {
+        let part = &mut self.parts[c * 4 / U::SUB];
+        // SAFETY: the activation has columns 4 c .. 4 c + 4, as the block has.
+        let act = unsafe { self.s.broadcast(self.q.add(c * 4).cast()) };
+        *part = self.s.dot(*part, codes, act, const { dot_kind::<U>() });
+    }
+}
+
 /// # Safety
 /// The rows of `group` and of the job's output exist.
 #[inline(always)]
 unsafe fn one_token<S: Lanes, U: Unpack>(s: S, group: Rows, job: &Job<'_>) {
-    let how = const { dot_kind::<U>() };
     let zero = s.splat(0);
     let mut acc = zero;
     for b in 0..job.blocks {
-        let (at, act) = (group.at(b * U::BYTES), job.at::<U>(0, b));
-        // The next group's bytes follow this one's: bring as many of them as this step consumes.
-        let next = group.base.wrapping_add(S::N * (group.stride + b * U::BYTES));
-        for line in 0..(S::N * U::BYTES).div_ceil(64) {
-            s.prefetch(next.wrapping_add(line * 64));
-        }
-        let mut parts = [zero; 16];
-        // SAFETY: block b is in every row and in the activation, and c < BLOCK / 4.
+        let act = job.at::<U>(0, b);
+        let mut to = Products::<S, U> { s, parts: [zero; 16], q: act.q, unpack: PhantomData };
+        // SAFETY: block b is in every row and in the activation.
         unsafe {
-            let w = U::unpack(s, at, |c, codes| {
-                let part = &mut parts[c * 4 / U::SUB];
-                *part = s.dot(*part, codes, s.broadcast(act.q.add(c * 4).cast()), how);
-            });
+            let w = U::unpack(s, group.at(b * U::BYTES), &mut to);
             let mut sums = Sums { total: zero, acc };
-            for (i, part) in parts.iter().enumerate().take(U::BLOCK / U::SUB) {
-                U::fold(s, &w, i, s.close(*part, how), act, &mut sums);
+            for i in 0..U::BLOCK / U::SUB {
+                U::fold(s, &w, i, s.close(to.parts[i], const { dot_kind::<U>() }), act, &mut sums);
             }
             U::finish(s, &w, act, &mut sums);
             acc = sums.acc;
@@ -334,6 +372,17 @@ unsafe fn one_token<S: Lanes, U: Unpack>(s: S, group: Rows, job: &Job<'_>) {
 struct Panel<S: Lanes, U: Unpack> {
     codes: [MaybeUninit<S::V>; PANEL / 4],
     scales: [MaybeUninit<U::Scales<S::V>>; PANEL / 32],
+}
+
+/// Writes code vectors to a panel.
+struct Store<'a, V>(&'a mut [MaybeUninit<V>]);
+
+impl<S: Lanes> Sink<S> for Store<'_, S::V> {
+    #[inline(always)]
+    unsafe fn put(&mut self, c: usize, codes: S::V) {
+        // SAFETY: the slice is as long as the block has code vectors.
+        unsafe { self.0.get_unchecked_mut(c) }.write(codes);
+    }
 }
 
 /// Between panels the sums of a row group lie in the output tile.
@@ -350,7 +399,7 @@ unsafe fn many_tokens<S: Lanes, U: Unpack>(s: S, group: Rows, job: &Job<'_>) {
         for (i, b) in blocks.clone().enumerate() {
             let codes = &mut panel.codes[i * U::BLOCK / 4..][..U::BLOCK / 4];
             // SAFETY: block b is in every row.
-            let scales = unsafe { U::unpack(s, group.at(b * U::BYTES), |c, v| _ = codes[c].write(v)) };
+            let scales = unsafe { U::unpack(s, group.at(b * U::BYTES), &mut Store(codes)) };
             panel.scales[i].write(scales);
         }
         let mut t = 0;
@@ -385,11 +434,19 @@ unsafe fn tile<S: Lanes, U: Unpack, const T: usize>(
     let zero = s.splat(0);
     // SAFETY: everything read was written by the caller or is there by contract.
     unsafe {
-        let mut acc: [S::V; T] = core::array::from_fn(|j| if blocks.start == 0 { zero } else { s.get(job.out(t + j)) });
+        let mut acc = [zero; T];
+        if blocks.start != 0 {
+            for j in 0..T {
+                acc[j] = s.get(job.out(t + j));
+            }
+        }
         for (i, b) in blocks.clone().enumerate() {
             let act: [At; T] = core::array::from_fn(|j| job.at::<U>(t + j, b));
             let w = panel.scales.get_unchecked(i).assume_init_ref();
-            let mut sums = acc.map(|acc| Sums { total: zero, acc });
+            let mut sums = [Sums { total: zero, acc: zero }; T];
+            for j in 0..T {
+                sums[j].acc = acc[j];
+            }
             for sub in 0..U::BLOCK / U::SUB {
                 let mut parts = [zero; T];
                 for c in sub * U::SUB / 4..(sub + 1) * U::SUB / 4 {
@@ -407,11 +464,9 @@ unsafe fn tile<S: Lanes, U: Unpack, const T: usize>(
                 acc[j] = sums[j].acc;
             }
         }
-        for (j, mut acc) in acc.into_iter().enumerate() {
-            if blocks.end == job.blocks {
-                acc = job.end::<S, U>(s, t + j, acc);
-            }
-            s.put(job.out(t + j), acc);
+        for j in 0..T {
+            let sum = if blocks.end == job.blocks { job.end::<S, U>(s, t + j, acc[j]) } else { acc[j] };
+            s.put(job.out(t + j), sum);
         }
     }
     T

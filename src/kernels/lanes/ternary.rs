@@ -1,31 +1,25 @@
 //! The ternary types, in two bits or base 3.
 
-use super::block32::{block32, centred, scaled};
-use super::{At, Lanes, Rows, Sums, Unpack};
+use super::block32::{block32, centred, joined, scaled};
+use super::{At, Lanes, Rows, Sink, Sums, Unpack};
 use crate::quant::QuantType;
 
-/// `4 * N` bytes at `at`, byte `j` holding the codes `j`, `j + 4 N`, `j + 8 N`, `j + 12 N`, to code vectors `first ..`.
-/// The first code is in the top bits if `TOP`, else in the lowest.
+/// 16 bytes at `at`, byte `j` holding a code of the columns `4 first + j`, `+ STEP`, `+ 2 STEP`, `+ 3 STEP`, the first in
+/// the top bits if `TOP`, else in the lowest.
 ///
 /// # Safety
-/// Every row holds the bytes.
+/// Every row holds the bytes and the block the columns.
 #[inline(always)]
-unsafe fn planes<S: Lanes, const N: usize, const TOP: bool>(
-    s: S,
-    at: Rows,
-    first: usize,
-    put: &mut impl FnMut(usize, S::V),
-) {
+unsafe fn planes<S: Lanes, const STEP: usize, const TOP: bool>(s: S, at: Rows, first: usize, put: &mut impl Sink<S>) {
     let low = s.splat(0x0303_0303);
-    for part in 0..N / 4 {
-        // SAFETY: by contract.
-        for (i, bytes) in unsafe { s.load4(at.at(16 * part)) }.into_iter().enumerate() {
-            for plane in 0..4 {
-                let shift = 2 * if TOP { 3 - plane } else { plane };
-                let codes = s.and(if shift == 0 { bytes } else { s.shr(bytes, shift as u32) }, low);
-                put(first + N * plane + 4 * part + i, codes);
-            }
-        }
+    // SAFETY: by contract.
+    unsafe {
+        let bytes = at.load4(s);
+        unroll!(i in 0 1 2 3 => unroll!(plane in 0 1 2 3 => {
+            let shift = 2 * if TOP { 3 - plane } else { plane };
+            let codes = if shift == 0 { bytes[i] } else { s.shr(bytes[i], shift as u32) };
+            put.put(first + STEP / 4 * plane + i, s.and(codes, low));
+        }));
     }
 }
 
@@ -42,9 +36,14 @@ macro_rules! row_scaled {
             type Scales<V: Copy> = ();
 
             #[inline(always)]
-            unsafe fn unpack<S: Lanes>(s: S, at: Rows, mut put: impl FnMut(usize, S::V)) {
+            unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) {
                 // SAFETY: every row holds a block, by contract.
-                unsafe { planes::<S, { $bytes / 4 }, true>(s, at, 0, &mut put) }
+                unsafe {
+                    planes::<S, $bytes, true>(s, at, 0, put);
+                    if $bytes == 32 {
+                        planes::<S, $bytes, true>(s, at.at(16), 4, put);
+                    }
+                }
             }
 
             #[inline(always)]
@@ -78,7 +77,7 @@ macro_rules! ternary256 {
             type Scales<V: Copy> = V;
 
             #[inline(always)]
-            unsafe fn unpack<S: Lanes>($s: S, $at: Rows, mut $put: impl FnMut(usize, S::V)) -> S::V {
+            unsafe fn unpack<S: Lanes>($s: S, $at: Rows, $put: &mut impl Sink<S>) -> S::V {
                 // SAFETY: every row holds a block of these bytes, by contract.
                 unsafe { $unpack }
             }
@@ -102,31 +101,41 @@ macro_rules! ternary256 {
 }
 
 ternary256!(TQ2_0, 66, 3, |s, at, put| {
-    planes::<S, 8, false>(s, at, 0, &mut put);
-    planes::<S, 8, false>(s, at.at(32), 32, &mut put);
+    unroll!(half in 0 1 => {
+        planes::<S, 32, false>(s, at.at(32 * half), 32 * half, put);
+        planes::<S, 32, false>(s, at.at(32 * half + 16), 32 * half + 4, put);
+    });
     s.half(s.shr(s.load(at.at(62)), 16))
 });
 
-/// Calls `put(n, digit n of each byte)` for the first `count` base-3 digits of bytes as TQ1_0 has them: the integer
-/// part of `3 * frac(3^n * byte / 256)`.
+/// Bytes times 1, 3, 9, 27 and 81, modulo 256.
 #[inline(always)]
-fn digits<S: Lanes>(s: S, mut bytes: S::V, count: usize, mut put: impl FnMut(usize, S::V)) {
-    for n in 0..count {
-        put(n, s.thirds(bytes));
-        bytes = s.triple(bytes);
-    }
+fn powers<S: Lanes>(s: S, bytes: S::V) -> [S::V; 5] {
+    let (b, c) = (s.triple(bytes), s.triple(s.triple(bytes)));
+    [bytes, b, c, s.triple(c), s.triple(s.triple(c))]
+}
+
+/// Base-3 digits of bytes as TQ1_0 has them: digit `n`, the integer part of `3 * frac(3^n * byte / 256)`, goes to
+/// code vector `first + STEP * n`.
+///
+/// # Safety
+/// The block has these columns.
+#[inline(always)]
+unsafe fn digits<S: Lanes, const STEP: usize>(s: S, bytes: S::V, first: usize, put: &mut impl Sink<S>) {
+    let powers = powers(s, bytes);
+    // SAFETY: by contract.
+    unroll!(n in 0 1 2 3 4 => unsafe { put.put(first + STEP * n, s.thirds(powers[n])) });
 }
 
 ternary256!(TQ1_0, 54, 2, |s, at, put| {
-    for part in 0..2 {
-        for (i, bytes) in s.load4(at.at(16 * part)).into_iter().enumerate() {
-            digits(s, bytes, 5, |n, codes| put(8 * n + 4 * part + i, codes));
-        }
-    }
-    for (i, bytes) in s.load4(at.at(32)).into_iter().enumerate() {
-        digits(s, bytes, 5, |n, codes| put(40 + 4 * n + i, codes));
-    }
-    digits(s, s.load(at.at(48)), 4, |n, codes| put(60 + n, codes));
+    unroll!(part in 0 1 => {
+        let bytes = at.at(16 * part).load4(s);
+        unroll!(i in 0 1 2 3 => digits::<S, 8>(s, bytes[i], 4 * part + i, put));
+    });
+    let bytes = at.at(32).load4(s);
+    unroll!(i in 0 1 2 3 => digits::<S, 4>(s, bytes[i], 40 + i, put));
+    let powers = powers(s, s.load(at.at(48)));
+    unroll!(n in 0 1 2 3 => put.put(60 + n, s.thirds(powers[n])));
     s.half(s.shr(s.load(at.at(50)), 16))
 });
 
@@ -137,21 +146,16 @@ block32!(
     Some(2),
     [V],
     |s, at, put| {
-        for (i, bytes) in s.load4(at).into_iter().enumerate() {
-            digits(s, bytes, 5, |n, codes| put(4 * n + i, codes));
-        }
-        let [_, a, b, last] = s.load4(at.at(12));
-        for (i, bytes) in [a, b].into_iter().enumerate() {
-            digits(s, bytes, 5, |n, codes| put(20 + 2 * n + i, codes));
-        }
+        let bytes = at.load4(s);
+        unroll!(i in 0 1 2 3 => digits::<S, 4>(s, bytes[i], i, put));
+        let [_, a, b, last] = at.at(12).load4(s);
+        digits::<S, 2>(s, a, 20, put);
+        digits::<S, 2>(s, b, 21, put);
         // Two bytes of four digits, then the scale.
-        let mut pair = s.splat(0);
-        digits(s, s.and(last, s.splat(0xffff)), 4, |n, codes| {
-            if n.is_multiple_of(2) {
-                pair = codes;
-            } else {
-                put(30 + n / 2, s.or(pair, s.shl(codes, 16)));
-            }
+        let powers = powers(s, s.and(last, s.splat(0xffff)));
+        unroll!(i in 0 1 => {
+            let (even, odd) = (s.thirds(powers[2 * i]), s.thirds(powers[2 * i + 1]));
+            put.put(30 + i, s.or(even, s.shl(odd, 16)));
         });
         s.half(s.shr(last, 16))
     },
@@ -176,23 +180,20 @@ const STQ1_0_CODES: [[u8; 32]; 4] = {
 };
 
 ternary256!(STQ1_0, 42, 2, |s, at, put| {
-    let [_, a, b, c] = s.load4(at.at(26));
-    let joined = |low, high| s.or(s.shr(low, 16), s.shl(high, 16));
-    let signs = [joined(a, b), joined(b, c)];
-    for (part, signs) in signs.into_iter().enumerate() {
-        for (i, slots) in s.load4(at.at(16 * part)).into_iter().enumerate() {
-            // Eight groups in a dword, four at a time: nibbles to bytes.
-            for half in 0..2 {
-                let group = 32 * part + 8 * i + 4 * half;
-                let v = if half == 0 { s.and(slots, s.splat(0xffff)) } else { s.shr(slots, 16) };
-                let v = s.and(s.or(v, s.shl(v, 8)), s.splat(0x00ff_00ff));
-                let v = s.and(s.or(v, s.shl(v, 4)), s.splat(0x0f0f_0f0f));
-                let v = s.or(v, s.bits(signs, group % 32 / 4, 4));
-                for (p, table) in STQ1_0_CODES.iter().enumerate() {
-                    put((group / 16 * 64 + group % 16 + 16 * p) / 4, s.lookup(v, table));
-                }
-            }
-        }
-    }
+    let [_, a, b, c] = at.at(26).load4(s);
+    let signs = [joined(s, a, b), joined(s, b, c)];
+    unroll!(part in 0 1 => {
+        let slots = at.at(16 * part).load4(s);
+        // Eight groups in a dword, four at a time: nibbles to bytes.
+        unroll!(i in 0 1 2 3 => unroll!(half in 0 1 => {
+            let group = 32 * part + 8 * i + 4 * half;
+            let v = if half == 0 { s.and(slots[i], s.splat(0xffff)) } else { s.shr(slots[i], 16) };
+            let v = s.and(s.or(v, s.shl(v, 8)), s.splat(0x00ff_00ff));
+            let v = s.and(s.or(v, s.shl(v, 4)), s.splat(0x0f0f_0f0f));
+            let v = s.or(v, s.bits(signs[part], group % 32 / 4, 4));
+            let first = group / 16 * 16 + group % 16 / 4;
+            unroll!(p in 0 1 2 3 => put.put(first + 4 * p, s.lookup(v, &STQ1_0_CODES[p])));
+        }));
+    });
     s.half(s.shr(c, 16))
 });

@@ -5,9 +5,12 @@
 //! `SDOT` holds the columns of one activation scale.
 
 use core::arch::aarch64::*;
+use core::mem::MaybeUninit;
 
 use super::dot::{Dot, sdot, transpose, zero};
-use super::weight::{Scaled32, Weight, block4};
+use super::gemv::gemv;
+use super::weight::{Scaled32, Unit, Weight, block4, each_group, fold, halves};
+use crate::quant::{ActRow, RowSpan};
 
 pub(super) struct Q1_0;
 pub(super) struct Q2_0;
@@ -18,7 +21,7 @@ impl Weight for Q1_0 {
     const BLOCK: usize = 128;
     const BYTES: usize = 18;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         const SPREAD: [[u8; 16]; 2] =
             [[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]];
         const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
@@ -32,26 +35,96 @@ impl Weight for Q1_0 {
         }
     }
     #[inline(always)]
-    unsafe fn block4<D: Dot>(p: [*const u8; 4], x: *const i8, bsums: *const i16) -> [int32x4_t; 4] {
-        // SAFETY: the caller's: a block, 128 values, 4 sums.
+    unsafe fn gemv<D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe { if D::FAST { signs_gemv(w, act, out) } else { gemv::<Self, D>(w, act, out) } }
+    }
+}
+
+/// Columns of Q1_0 whose activations are sorted at once: 8 KiB of stack.
+const SORTED: usize = 8192;
+
+/// [`Weight::gemv`] of Q1_0: the activation is sorted once for all rows, so that bit `k` of the 16 bytes of a block
+/// meets the 16 values it belongs to. Lane `i` of a row's sum is then its `i`-th 32 columns.
+///
+/// # Safety
+/// As there; for a level with `SDOT`.
+#[inline(always)]
+unsafe fn signs_gemv(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    let mut sorted = MaybeUninit::<[int8x16_t; SORTED / 16]>::uninit();
+    let x = sorted.as_mut_ptr().cast::<i8>();
+    for start in (0..w.cols).step_by(SORTED) {
+        let columns = SORTED.min(w.cols - start);
+        // SAFETY: `columns` values exist and have room; each pointer has the blocks of these columns behind it.
         unsafe {
-            if !D::FAST {
-                return block4::<Self, D>(p, x, bsums);
+            for i in (0..columns).step_by(128) {
+                sort8(act.q[start + i..].as_ptr(), x.add(i));
             }
-            let (a, b) = (vld4q_s8(x), vld4q_s8(x.add(64)));
-            let (a, b) = ([a.0, a.1, a.2, a.3], [b.0, b.1, b.2, b.3]);
-            let mut acc = [zero(); 4];
-            for k in 0..8 {
-                let x = if k < 4 { vuzp1q_s8(a[k], b[k]) } else { vuzp2q_s8(a[k - 4], b[k - 4]) };
-                let mask = vdupq_n_u8(1 << k);
-                for r in 0..4 {
-                    acc[r] = sdot(acc[r], vreinterpretq_s8_u8(vtstq_u8(vld1q_u8(p[r].add(2)), mask)), x);
+            let last = out.len().saturating_sub(1);
+            for (i, out) in out.chunks_mut(4).enumerate() {
+                let row = |r: usize| w.data[(4 * i + r).min(last) * w.row_bytes + start / 128 * 18..].as_ptr();
+                let p = [row(0), row(1), row(2), row(3)];
+                let mut values = [0f32; 4];
+                if start > 0 {
+                    values[..out.len()].copy_from_slice(out);
                 }
+                let mut acc = vld1q_f32(values.as_ptr());
+                for b in 0..columns / 128 {
+                    let at = 4 * (start / 128 + b);
+                    let (da, bsums) = (act.d[at..].as_ptr(), act.bsums[at..].as_ptr());
+                    let p = p.map(|p| p.add(18 * b));
+                    let isum = signs4(p, x.add(128 * b), bsums);
+                    let d = halves(p, 0);
+                    for u in 0..4 {
+                        let unit = Unit { isum: isum[u], msum: zero(), d, m: d, da: *da.add(u), bsum: 0.0 };
+                        acc = fold::<Scaled32>(acc, unit);
+                    }
+                }
+                let scale = if start + columns == w.cols { w.scale } else { 1.0 };
+                vst1q_f32(values.as_mut_ptr(), vmulq_n_f32(acc, scale));
+                let rows = out.len();
+                out.copy_from_slice(&values[..rows]);
             }
-            // A lane is minus the sum over set bits of 32 columns; the whole is twice that less all of them.
-            let all = vmovl_s16(vld1_s16(bsums));
-            transpose(acc.map(|v| vnegq_s32(vaddq_s32(vaddq_s32(v, v), all))))
         }
+    }
+}
+
+/// Values `i`, `i + 8`, `i + 16`... of 128 to vector `i` of eight.
+///
+/// # Safety
+/// 128 values must be readable at `from` and writable at `to`.
+#[inline(always)]
+unsafe fn sort8(from: *const i8, to: *mut i8) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (a, b) = (vld4q_s8(from), vld4q_s8(from.add(64)));
+        for (k, (a, b)) in [(a.0, b.0), (a.1, b.1), (a.2, b.2), (a.3, b.3)].into_iter().enumerate() {
+            vst1q_s8(to.add(16 * k), vuzp1q_s8(a, b));
+            vst1q_s8(to.add(16 * (k + 4)), vuzp2q_s8(a, b));
+        }
+    }
+}
+
+/// A block of four rows times 128 sorted values: the sums of each 32 columns, lane = row.
+///
+/// # Safety
+/// The blocks and values must be readable, and 4 group sums.
+#[inline(always)]
+unsafe fn signs4(p: [*const u8; 4], x: *const i8, bsums: *const i16) -> [int32x4_t; 4] {
+    let mut acc = [zero(); 4];
+    // SAFETY: the caller's.
+    unsafe {
+        let bits = p.map(|p| vld1q_u8(p.add(2)));
+        each_group!(8, k => {
+            let v = vld1q_s8(x.add(16 * k));
+            let mask = vdupq_n_u8(1 << k);
+            for r in 0..4 {
+                acc[r] = sdot(acc[r], vreinterpretq_s8_u8(vtstq_u8(bits[r], mask)), v);
+            }
+        });
+        // A lane is minus the sum over set bits; the whole is twice that sum less all values.
+        let less = vnegq_s32(vmovl_s16(vld1_s16(bsums)));
+        transpose(acc.map(|v| vsubq_s32(vsubq_s32(less, v), v)))
     }
 }
 
@@ -61,7 +134,7 @@ impl Weight for Q2_0 {
     const BYTES: usize = 18;
     const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { quarters(p.add(2 + 8 * g)) }
     }
@@ -84,7 +157,7 @@ impl Weight for Q2_0G128 {
     const BYTES: usize = 34;
     const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { quarters(p.add(2 + 8 * g)) }
     }

@@ -69,6 +69,31 @@ pub(super) fn transpose([a, b, c, d]: [int32x4_t; 4]) -> [int32x4_t; 4] {
     }
 }
 
+/// `3 * v`, wrapped. By two additions, which both vector pipes can do; the compiler would make it a
+/// multiplication, which costs one pipe twice the time.
+#[inline(always)]
+pub(super) fn triple(v: int8x16_t) -> int8x16_t {
+    let twice: int8x16_t;
+    // SAFETY: registers only.
+    unsafe {
+        asm!("add {o:v}.16b, {v:v}.16b, {v:v}.16b", o = lateout(vreg) twice, v = in(vreg) v,
+            options(pure, nomem, nostack, preserves_flags));
+        vaddq_s8(twice, v)
+    }
+}
+
+/// -1 where a bit of the mask is set, else 0: one `CMTST`, which the compiler would take apart again.
+#[inline(always)]
+pub(super) fn test_bits(v: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
+    let set;
+    // SAFETY: registers only.
+    unsafe {
+        asm!("cmtst {o:v}.16b, {v:v}.16b, {m:v}.16b", o = lateout(vreg) set, v = in(vreg) v, m = in(vreg) mask,
+            options(pure, nomem, nostack, preserves_flags))
+    };
+    set
+}
+
 /// Two vectors of int8.
 ///
 /// # Safety

@@ -21,7 +21,7 @@ const COLUMNS: usize = 512;
 pub(super) struct Panel {
     /// Chunks of 16 columns, two quads of rows each, 64 bytes in the order of [`Dot::store`].
     codes: [i8; 8 * COLUMNS],
-    /// Per unit, eight scales.
+    /// Per unit, eight scales; for whole-row types, of the rows.
     d: [f32; 8 * COLUMNS / 32],
     /// Per unit, eight minima.
     m: [f32; 8 * COLUMNS / 32],
@@ -40,8 +40,6 @@ pub(super) struct Job<const T: usize> {
     d: [*const f32; T],
     /// Group sums of each token, likewise.
     bsums: [*const i16; T],
-    /// Sum of each token's values.
-    sums: [i32; T],
     /// First result of each token.
     out: [*mut f32; T],
     /// Rows of the panel that exist, 1 to 8.
@@ -113,7 +111,6 @@ fn job<W: Weight, const T: usize>(
         x: token.map(|a| a.q[column..].as_ptr()),
         d: token.map(|a| if W::Style::ROW { a.d.as_ptr() } else { a.d[unit..].as_ptr() }),
         bsums: token.map(|a| if W::Style::ROW { a.bsums.as_ptr() } else { a.bsums[unit * W::Style::SUMS..].as_ptr() }),
-        sums: token.map(|a| a.sum),
         out: core::array::from_fn(|i| out.row_mut(t + i.min(tokens - 1))[row..].as_mut_ptr()),
         rows: 8.min(w.rows - row),
         tokens,
@@ -134,16 +131,28 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
     let bias = unsafe { vdupq_n_s8(W::BIAS) };
     for q in 0..2 {
         let at = column / W::BLOCK * W::BYTES;
-        let mut p: [*const u8; 4] =
-            core::array::from_fn(|r| w.data[(row + 4 * q + r).min(w.rows - 1) * w.row_bytes + at..].as_ptr());
+        let rows: [usize; 4] = core::array::from_fn(|r| (row + 4 * q + r).min(w.rows - 1));
+        let groups = rows.map(|r| w.data[r / W::LANES * w.row_bytes..].as_ptr());
+        // SAFETY: the block is in the row.
+        let mut p = groups.map(|p| unsafe { p.add(at) });
+        for r in 0..4 {
+            if W::Style::ROW {
+                // SAFETY: eight row scales have room, and the row is readable.
+                unsafe { (*panel).d[4 * q + r] = W::row_scale(groups[r], w.row_bytes, rows[r] % W::LANES) };
+            }
+        }
         for block in 0..columns / W::BLOCK {
             // SAFETY: the blocks exist; the panel has room for `COLUMNS` columns of codes and units.
             unsafe {
                 let codes = (&raw mut (*panel).codes).cast::<i8>().add(8 * block * W::BLOCK + 64 * q);
                 each_group!(W::BLOCK / 32, g => {
-                    let rows = p.map(|p| W::codes(p, g).map(|c| vsubq_s8(c, bias)));
-                    D::store(codes.add(256 * g), rows.map(|r| r[0]));
-                    D::store(codes.add(256 * g + 128), rows.map(|r| r[1]));
+                    let (mut low, mut high) = ([bias; 4], [bias; 4]);
+                    for r in 0..4 {
+                        let [a, b] = W::codes(p[r], rows[r] % W::LANES, g);
+                        (low[r], high[r]) = (vsubq_s8(a, bias), vsubq_s8(b, bias));
+                    }
+                    D::store(codes.add(256 * g), low);
+                    D::store(codes.add(256 * g + 128), high);
                 });
                 if !W::Style::ROW {
                     let d = halves(p, W::SCALE_AT);
@@ -157,7 +166,7 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
                     }
                 }
                 if W::Style::SUB != 0 {
-                    pack_subs::<W>(p, panel, 8 * block * (W::BLOCK / W::Style::SUB) + 4 * q);
+                    pack_subs::<W>(p, panel, block, q);
                 }
                 p = p.map(|p| p.add(W::BYTES));
             }
@@ -165,12 +174,14 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
     }
 }
 
-/// Scales and minima of a block of four rows, to where the panel keeps those of the block's first row.
+/// Scales and minima of a block of four rows, to the panel's quad `q`.
 ///
 /// # Safety
 /// The blocks must be readable, and the panel must have room.
 #[inline(always)]
-unsafe fn pack_subs<W: Weight>(p: [*const u8; 4], panel: *mut Panel, at: usize) {
+unsafe fn pack_subs<W: Weight>(p: [*const u8; 4], panel: *mut Panel, block: usize, q: usize) {
+    let subs = W::BLOCK / W::Style::SUB;
+    let at = 8 * block * subs + 4 * q;
     for (r, p) in p.into_iter().enumerate() {
         let (mut scales, mut mins) = ([0i16; 16], [0i16; 16]);
         // SAFETY: the caller's; the arrays take two vectors.
@@ -180,7 +191,7 @@ unsafe fn pack_subs<W: Weight>(p: [*const u8; 4], panel: *mut Panel, at: usize) 
             vst1q_s16(scales[8..].as_mut_ptr(), b);
             vst1q_s16(mins.as_mut_ptr(), c);
             vst1q_s16(mins[8..].as_mut_ptr(), d);
-            for j in 0..W::BLOCK / W::Style::SUB {
+            for j in 0..subs {
                 *(&raw mut (*panel).scales).cast::<i32>().add(at + 8 * j + r) = i32::from(scales[j]);
                 if W::Style::MIN {
                     *(&raw mut (*panel).mins).cast::<i16>().add(at + 8 * j + r) = mins[j];
@@ -220,7 +231,10 @@ unsafe fn tile_row<S: Style, D: Dot, const T: usize>(panel: &Panel, job: &Job<T>
                 let before = if job.first { vdupq_n_f32(0.0) } else { load(job, t, q) };
                 let isum = vaddq_s32(vreinterpretq_s32_f32(before), sums[q][t]);
                 let value = match job.last {
-                    Some(scale) => vmulq_n_f32(finish_row(isum, job.sums[t], *job.d[t]), scale),
+                    Some(scale) => {
+                        let row_scales = vld1q_f32(panel.d.as_ptr().add(4 * q));
+                        vmulq_n_f32(finish_row::<S>(isum, *job.d[t], row_scales), scale)
+                    }
                     None => vreinterpretq_f32_s32(isum),
                 };
                 store(job, t, q, value);

@@ -18,7 +18,7 @@ pub(super) unsafe fn gemv<W: Weight, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, o
         let p = core::array::from_fn(|r| w.data[(4 * i + r.min(out.len() - 1)) * w.row_bytes..].as_ptr());
         // SAFETY: each pointer has a whole row of `w.cols` weights behind it.
         let sums =
-            unsafe { if W::Style::ROW { whole_rows::<W, D>(p, w.cols, act) } else { blocks::<W, D>(p, w.cols, act) } };
+            unsafe { if W::Style::ROW { whole_rows::<W, D>(p, w, act) } else { blocks::<W, D>(p, w.cols, act) } };
         let mut values = [0f32; 4];
         // SAFETY: four values.
         unsafe { vst1q_f32(values.as_mut_ptr(), vmulq_n_f32(sums, w.scale)) };
@@ -28,10 +28,17 @@ pub(super) unsafe fn gemv<W: Weight, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, o
 }
 
 #[inline(always)]
-unsafe fn whole_rows<W: Weight, D: Dot>(p: [*const u8; 4], k: usize, act: ActRow<'_>) -> float32x4_t {
-    // SAFETY: the rows have k weights, the token k values.
-    let acc = unsafe { W::dot4::<D>(p, 0, k / 32, act.q.as_ptr(), zero()) };
-    finish_row(reduce4(acc), act.sum, act.d[0])
+unsafe fn whole_rows<W: Weight, D: Dot>(p: [*const u8; 4], w: &RowSpan<'_>, act: ActRow<'_>) -> float32x4_t {
+    let scales = p.map(|p| {
+        // SAFETY: each pointer has a row behind it.
+        unsafe { W::row_scale(p, w.row_bytes, 0) }
+    });
+    // SAFETY: the rows have `cols` weights, the token `cols` values.
+    unsafe {
+        let acc = W::dot4::<D>(p, 0, w.cols / 32, act.q.as_ptr(), zero());
+        let isum = vsubq_s32(reduce4(acc), vdupq_n_s32(act.sum * i32::from(W::BIAS)));
+        finish_row::<W::Style>(isum, act.d[0], vld1q_f32(scales.as_ptr()))
+    }
 }
 
 #[inline(always)]

@@ -18,7 +18,7 @@ impl Weight for Q2K {
     const SCALE_AT: usize = 80;
     const MIN_AT: usize = 82;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { field(p.add(16 + g / 4 * 32), g % 4 * 2, 0, 3).map(|v| vreinterpretq_s8_u8(v)) }
     }
@@ -41,7 +41,7 @@ impl Weight for Q3K {
     const SCALE_AT: usize = 108;
     const BIAS: i8 = 4;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { join(field(p.add(32 + g / 4 * 32), g % 4 * 2, 0, 3), field(p, g, 2, 4)) }
     }
@@ -65,7 +65,7 @@ impl Weight for Q4K {
     const BYTES: usize = 144;
     const MIN_AT: usize = 2;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { field(p.add(16 + g / 2 * 32), g % 2 * 4, 0, 15).map(|v| vreinterpretq_s8_u8(v)) }
     }
@@ -87,7 +87,7 @@ impl Weight for Q5K {
     const BYTES: usize = 176;
     const MIN_AT: usize = 2;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { join(field(p.add(48 + g / 2 * 32), g % 2 * 4, 0, 15), field(p.add(16), g, 4, 16)) }
     }
@@ -110,7 +110,7 @@ impl Weight for Q6K {
     const SCALE_AT: usize = 208;
     const BIAS: i8 = 32;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe {
             let low = field(p.add(g / 4 * 64 + g % 2 * 32), g % 4 / 2 * 4, 0, 15);

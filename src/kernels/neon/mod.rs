@@ -2,10 +2,11 @@
 //!
 //! - `dot.rs`: the int8 dot-product step of each level.
 //! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`,
-//!   `ternary.rs`, `bits.rs`, `kquants.rs`.
+//!   `ternary.rs`, `bits.rs`, `kquants.rs`,
+//!   `packed.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
-//! - `floats.rs`: F32, F16 and BF16 rows, the same at every level.
+//! - `floats.rs`: F32, F16 and BF16 rows, `signs.rs`: B1; the same at every level.
 
 // Arrays of registers are walked by index, several side by side.
 #![allow(clippy::needless_range_loop)]
@@ -17,6 +18,8 @@ mod floats;
 mod gemm;
 mod gemv;
 mod kquants;
+mod packed;
+mod signs;
 mod ternary;
 mod weight;
 
@@ -32,7 +35,6 @@ macro_rules! level {
         mod $module {
             use super::dot::$dot as Step;
             use super::gemm::{self, Job, Panel};
-            use super::gemv;
             use super::weight::{Style, Weight};
             use crate::kernels::{Kernels, RowsFn};
             use crate::mem::TileMut;
@@ -56,7 +58,7 @@ macro_rules! level {
             #[inline(never)]
             unsafe fn gemv<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
                 // SAFETY: the caller keeps the contract of `RowsFn`.
-                unsafe { gemv::gemv::<W, Step>(w, acts.row(0), out.row_mut(0)) }
+                unsafe { W::gemv::<Step>(w, acts.row(0), out.row_mut(0)) }
             }
 
             #[target_feature(enable = $features)]
@@ -83,7 +85,7 @@ macro_rules! level {
 /// The table with every type's entry of the surrounding level.
 macro_rules! with_types {
     ($table:expr) => {{
-        use super::{bits, blocks32, kquants, ternary};
+        use super::{bits, blocks32, kquants, packed, ternary};
         use crate::quant::QuantType;
         $table
             .with(QuantType::Q4_0, of::<blocks32::Q4_0>())
@@ -91,6 +93,7 @@ macro_rules! with_types {
             .with(QuantType::Q5_0, of::<blocks32::Q5_0>())
             .with(QuantType::Q5_1, of::<blocks32::Q5_1>())
             .with(QuantType::Q8_0, of::<blocks32::Q8_0>())
+            .with(QuantType::Q8R, of::<blocks32::Q8R>())
             .with(QuantType::I2_S, of::<ternary::I2S>())
             .with(QuantType::I2_S_ARM, of::<ternary::I2SArm>())
             .with(QuantType::TQ1_0, of::<ternary::Tq1_0>())
@@ -105,6 +108,9 @@ macro_rules! with_types {
             .with(QuantType::Q4_K, of::<kquants::Q4K>())
             .with(QuantType::Q5_K, of::<kquants::Q5K>())
             .with(QuantType::Q6_K, of::<kquants::Q6K>())
+            .with(QuantType::T2, of::<packed::T2>())
+            .with(QuantType::T3, of::<packed::T3>())
+            .with(QuantType::S2, of::<packed::S2>())
     }};
 }
 use with_types;
@@ -113,7 +119,9 @@ use with_types;
 const BASE_NEON: Kernels = Kernels { float: FLOAT, ..BASE }
     .with(QuantType::F32, floats::F32_ROWS)
     .with(QuantType::F16, floats::F16_ROWS)
-    .with(QuantType::BF16, floats::BF16_ROWS);
+    .with(QuantType::BF16, floats::BF16_ROWS)
+    .with(QuantType::B1, signs::B1_ROWS)
+    .with(QuantType::B1_64, signs::B1_64_ROWS);
 
 level!(base, "neon", Mlal, "neon");
 level!(dotprod, "neon-dotprod", Sdot, "neon,dotprod");

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, sdot, zero};
+use super::dot::{Dot, sdot, triple, zero};
 use super::weight::{Scaled32, Scaled256, Weight, WholeRow};
 
 pub(super) struct I2S;
@@ -16,8 +16,9 @@ impl Weight for I2S {
     type Style = WholeRow;
     const BLOCK: usize = 128;
     const BYTES: usize = 32;
+    const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { [crumb(p, 3 - g), crumb(p.add(16), 3 - g)] }
     }
@@ -38,8 +39,9 @@ impl Weight for I2SArm {
     type Style = WholeRow;
     const BLOCK: usize = 64;
     const BYTES: usize = 16;
+    const BIAS: i8 = 1;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe { [crumb(p, 3 - 2 * g), crumb(p, 2 - 2 * g)] }
     }
@@ -63,7 +65,7 @@ impl Weight for Tq2_0 {
     const BIAS: i8 = 1;
     const SCALE_AT: usize = 64;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe {
             let p = p.add(g / 4 * 32);
@@ -170,20 +172,13 @@ unsafe fn digit_of(p: *const u8, n: usize) -> int8x16_t {
     unsafe { digit(vmulq_u8(vld1q_u8(p), vdupq_n_u8(POWERS[n]))) }
 }
 
-/// `3 * v`, wrapped.
-#[inline(always)]
-fn triple(v: int8x16_t) -> int8x16_t {
-    // SAFETY: registers only.
-    unsafe { vaddq_s8(vaddq_s8(v, v), v) }
-}
-
 impl Weight for Tq1_0 {
     type Style = Scaled256;
     const BLOCK: usize = 256;
     const BYTES: usize = 54;
     const SCALE_AT: usize = 52;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         // SAFETY: a block is readable.
         unsafe {
             match g {
@@ -256,7 +251,7 @@ impl Weight for Ptq1_0 {
     const BYTES: usize = 28;
     const SCALE_AT: usize = 26;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         const ONE_THREE: [u8; 16] = [1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 3, 3];
         const NINE_27: [u8; 16] = [9, 9, 9, 9, 9, 9, 9, 9, 27, 27, 27, 27, 27, 27, 27, 27];
         const TAIL: [u8; 16] = [81, 81, 81, 81, 81, 81, 81, 81, 1, 1, 3, 3, 9, 9, 27, 27];
@@ -282,7 +277,7 @@ impl Weight for Stq1_0 {
     const BYTES: usize = 42;
     const SCALE_AT: usize = 40;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2] {
+    unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
         const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
         // SAFETY: a block is readable; a chunk of 64 columns has 8 bytes of slots and 2 of signs.
         unsafe {

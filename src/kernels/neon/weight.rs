@@ -4,6 +4,8 @@ use core::arch::aarch64::*;
 
 use super::dot::{Dot, load32, reduce4, zero};
 use super::floats::widen_low;
+use super::gemv::gemv;
+use crate::quant::{ActRow, RowSpan};
 
 /// Where integers become floats, the same for many types.
 pub(super) trait Style {
@@ -13,6 +15,8 @@ pub(super) trait Style {
     const SUMS: usize = if Self::UNIT == 32 { 1 } else { Self::UNIT / 16 };
     /// All columns of a row are summed as integers, [`crate::quant::ActKind::Row`].
     const ROW: bool = false;
+    /// Each row has a scale of its own, if `ROW`.
+    const ROW_SCALE: bool = false;
     /// A block has a second binary16 beside its scale: a minimum `m`, `w = d * code + m`, or if `SUB` is not 0 the step
     /// `dmin` of the sub-blocks' minima, `w = d * scale_j * code - dmin * min_j`.
     const MIN: bool = false;
@@ -36,8 +40,12 @@ pub(super) struct SubScaled16;
 pub(super) struct Affine16;
 /// The same, sub-blocks of 32.
 pub(super) struct Affine32;
-/// `(isum - sum) / da` per row.
+/// `isum / da` per row.
 pub(super) struct WholeRow;
+/// The same, times the row's own scale.
+pub(super) struct RowScaled;
+/// The same with codes beyond 63.
+pub(super) struct RowScaledWide;
 
 impl Style for Scaled32 {
     const UNIT: usize = 32;
@@ -71,27 +79,49 @@ impl Style for WholeRow {
     const UNIT: usize = 32;
     const ROW: bool = true;
 }
+impl Style for RowScaled {
+    const UNIT: usize = 32;
+    const ROW: bool = true;
+    const ROW_SCALE: bool = true;
+}
+impl Style for RowScaledWide {
+    const UNIT: usize = 32;
+    const ROW: bool = true;
+    const ROW_SCALE: bool = true;
+    const WIDE: bool = true;
+}
 
 /// A weight type: how its blocks lie in memory. Pointers are to the first byte of a block.
-pub(super) trait Weight {
+pub(super) trait Weight: Sized {
     /// Where its integers become floats.
     type Style: Style;
     /// Weights in a block, a multiple of 32 and, unless `ROW`, of the style's unit.
     const BLOCK: usize;
     /// Bytes in a block.
     const BYTES: usize;
-    /// What [`Weight::codes`] gives is the value plus this. Always 0 if `ROW`.
+    /// Rows that share a block's bytes.
+    const LANES: usize = 1;
+    /// What [`Weight::codes`] gives is the value plus this.
     const BIAS: i8 = 0;
     /// Byte of the binary16 scale.
     const SCALE_AT: usize = 0;
     /// Byte of the binary16 minimum.
     const MIN_AT: usize = 0;
 
-    /// Codes of columns `32 * g..32 * g + 32` of a block. `g` is a constant wherever this is called.
+    /// Codes of columns `32 * g..32 * g + 32` of a block, of its row `lane`. `g` is a constant wherever this is called.
     ///
     /// # Safety
     /// The block must be readable.
-    unsafe fn codes(p: *const u8, g: usize) -> [int8x16_t; 2];
+    unsafe fn codes(p: *const u8, lane: usize, g: usize) -> [int8x16_t; 2];
+
+    /// The scale of row `lane` of the group at `row`, if the style has one for each row.
+    ///
+    /// # Safety
+    /// `row_bytes` bytes must be readable at `row`.
+    #[inline(always)]
+    unsafe fn row_scale(_row: *const u8, _row_bytes: usize, _lane: usize) -> f32 {
+        1.0
+    }
 
     /// Scales of the sub-blocks, if the style has any.
     ///
@@ -111,6 +141,16 @@ pub(super) trait Weight {
     unsafe fn mins(_: *const u8) -> [int16x8_t; 2] {
         // SAFETY: registers only.
         unsafe { [vdupq_n_s16(0); 2] }
+    }
+
+    /// All rows of `w` times one token.
+    ///
+    /// # Safety
+    /// Shapes agree as [`crate::kernels::RowsFn`] says; `out` holds `w.rows` values.
+    #[inline(always)]
+    unsafe fn gemv<D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe { gemv::<Self, D>(w, act, out) }
     }
 
     /// Four rows times one token over columns `32 * first..32 * (first + groups)`, starting from `init`;
@@ -162,7 +202,7 @@ pub(super) use each_group;
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn dot4<W: Weight + ?Sized, D: Dot>(
+pub(super) unsafe fn dot4<W: Weight, D: Dot>(
     p: [*const u8; 4],
     first: usize,
     groups: usize,
@@ -175,7 +215,7 @@ pub(super) unsafe fn dot4<W: Weight + ?Sized, D: Dot>(
         unsafe {
             let x = load32(x.add(32 * g));
             for r in 0..4 {
-                let w = W::codes(p[r], first + g);
+                let w = W::codes(p[r], 0, first + g);
                 acc[r] = if W::Style::WIDE { D::dot32::<true>(acc[r], w, x) } else { D::dot32::<false>(acc[r], w, x) };
             }
         }
@@ -188,11 +228,7 @@ pub(super) unsafe fn dot4<W: Weight + ?Sized, D: Dot>(
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn block4<W: Weight + ?Sized, D: Dot>(
-    p: [*const u8; 4],
-    x: *const i8,
-    bsums: *const i16,
-) -> [int32x4_t; 4] {
+pub(super) unsafe fn block4<W: Weight, D: Dot>(p: [*const u8; 4], x: *const i8, bsums: *const i16) -> [int32x4_t; 4] {
     if W::Style::SUB != 0 {
         // SAFETY: the caller's.
         return unsafe { sub_blocks4::<W, D>(p, x, bsums) };
@@ -215,11 +251,7 @@ pub(super) unsafe fn block4<W: Weight + ?Sized, D: Dot>(
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn sub_blocks4<W: Weight + ?Sized, D: Dot>(
-    p: [*const u8; 4],
-    x: *const i8,
-    bsums: *const i16,
-) -> [int32x4_t; 4] {
+unsafe fn sub_blocks4<W: Weight, D: Dot>(p: [*const u8; 4], x: *const i8, bsums: *const i16) -> [int32x4_t; 4] {
     let (mut isum, mut msum) = ([zero(); 4], [zero(); 4]);
     // SAFETY: the caller's: a block, 256 values, 16 sums.
     unsafe {
@@ -227,26 +259,26 @@ unsafe fn sub_blocks4<W: Weight + ?Sized, D: Dot>(
         let bias = vdupq_n_s16(i16::from(W::BIAS));
         for r in 0..4 {
             let scales = W::scales(p[r]);
-            each_group!(64 / W::Style::SUB, j => {
+            each_group!(64 / W::Style::SUB.max(1), j => {
                 let mut dots = [zero(); 4];
                 for i in 0..4 {
                     if W::Style::SUB == 32 {
                         let g = 4 * j + i;
-                        dots[i] = D::dot32::<false>(zero(), W::codes(p[r], g), load32(x.add(32 * g)));
+                        dots[i] = D::dot32::<false>(zero(), W::codes(p[r], 0, g), load32(x.add(32 * g)));
                     } else {
-                        let w = W::codes(p[r], 2 * j + i / 2);
+                        let w = W::codes(p[r], 0, 2 * j + i / 2);
                         dots[i] = D::dot16(zero(), w[i % 2], vld1q_s8(x.add(64 * j + 16 * i)));
                     }
                 }
                 let mut dots = reduce4(dots);
                 if W::BIAS != 0 {
-                    dots = if j % 2 == 0 {
+                    dots = if j.is_multiple_of(2) {
                         vmlsl_s16(dots, vget_low_s16(sums[j / 2 % 2]), vget_low_s16(bias))
                     } else {
                         vmlsl_high_s16(dots, sums[j / 2 % 2], bias)
                     };
                 }
-                let scale = if j % 2 == 0 { vget_low_s16(scales[j / 2 % 2]) } else { vget_high_s16(scales[j / 2 % 2]) };
+                let scale = if j.is_multiple_of(2) { vget_low_s16(scales[j / 2 % 2]) } else { vget_high_s16(scales[j / 2 % 2]) };
                 isum[r] = vmlaq_s32(isum[r], dots, vmovl_s16(scale));
             });
             if W::Style::MIN {
@@ -279,7 +311,7 @@ pub(super) unsafe fn sub_sums<S: Style>(bsums: *const i16) -> [int16x8_t; 2] {
 /// # Safety
 /// The unit's group sums must be readable.
 #[inline(always)]
-unsafe fn bias<W: Weight + ?Sized>(bsums: *const i16) -> int32x4_t {
+unsafe fn bias<W: Weight>(bsums: *const i16) -> int32x4_t {
     // SAFETY: the caller's.
     unsafe {
         match W::BIAS {
@@ -339,7 +371,10 @@ pub(super) fn fold<S: Style>(acc: float32x4_t, u: Unit) -> float32x4_t {
 
 /// The last step of a `ROW` style.
 #[inline(always)]
-pub(super) fn finish_row(isum: int32x4_t, sum: i32, da: f32) -> float32x4_t {
+pub(super) fn finish_row<S: Style>(isum: int32x4_t, da: f32, row_scales: float32x4_t) -> float32x4_t {
     // SAFETY: registers only.
-    unsafe { vdivq_f32(vcvtq_f32_s32(vsubq_s32(isum, vdupq_n_s32(sum))), vdupq_n_f32(da)) }
+    unsafe {
+        let v = vdivq_f32(vcvtq_f32_s32(isum), vdupq_n_f32(da));
+        if S::ROW_SCALE { vmulq_f32(v, row_scales) } else { v }
+    }
 }

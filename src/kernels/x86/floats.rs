@@ -1,6 +1,8 @@
 //! Rows of F32, F16 and BF16: a tile of rows and tokens at a time, each with the 16 accumulators of
 //! [`crate::numeric`], so that a weight is widened once for several tokens.
 
+#![allow(clippy::needless_range_loop)] // registers are walked by index
+
 use crate::mem::TileMut;
 use crate::numeric::{bf16_to_f32, f16_to_f32, tree16};
 use crate::quant::{Acts, RowSpan};
@@ -127,26 +129,32 @@ unsafe fn tile<S: Sixteen, E: Element, const R: usize, const T: usize>(
     let row: [*const u8; R] = core::array::from_fn(|i| w.data.as_ptr().wrapping_add((r + i) * w.row_bytes));
     let x: [*const f32; T] = core::array::from_fn(|j| acts.x.as_ptr().wrapping_add((t + j) * k));
     let mut acc = [[s.zero(); T]; R];
-    for c in (0..k / 16 * 16).step_by(16) {
+    let whole = k / 16 * 16;
+    let mut c = 0;
+    while c < whole {
         // SAFETY: columns c .. c + 16 exist.
         unsafe {
-            let x: [S::V; T] = core::array::from_fn(|j| s.load_f32(x[j].add(c)));
-            for (row, acc) in row.iter().zip(&mut acc) {
-                let p = row.add(c * E::BYTES);
-                if T == 1 && c % 32 == 0 {
+            let mut xs = [s.zero(); T];
+            for j in 0..T {
+                xs[j] = s.load_f32(x[j].add(c));
+            }
+            for i in 0..R {
+                let p = row[i].add(c * E::BYTES);
+                if T == 1 {
                     s.prefetch(p.wrapping_add(R * w.row_bytes));
                 }
                 let w = E::load(s, p);
-                for (acc, x) in acc.iter_mut().zip(x) {
-                    *acc = s.mul_add(*acc, w, x);
+                for j in 0..T {
+                    acc[i][j] = s.mul_add(acc[i][j], w, xs[j]);
                 }
             }
         }
+        c += 16;
     }
     for (i, acc) in acc.into_iter().enumerate() {
         for (j, acc) in acc.into_iter().enumerate() {
             let mut acc = s.array(acc);
-            for (c, acc) in (k / 16 * 16..k).zip(&mut acc) {
+            for (c, acc) in (whole..k).zip(&mut acc) {
                 // SAFETY: column c exists.
                 *acc += unsafe { E::one(row[i].add(c * E::BYTES)) * *x[j].add(c) };
             }

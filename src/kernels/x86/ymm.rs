@@ -276,17 +276,19 @@ impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
     #[inline(always)]
     unsafe fn load_f16(self, p: *const u8) -> [__m256; 2] {
         // SAFETY: `self` proves the instructions, the caller the address.
-        unsafe { [0, 16].map(|i| _mm256_cvtph_ps(_mm_loadu_si128(p.add(i).cast()))) }
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(16).cast()))] }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u8) -> [__m256; 2] {
         // SAFETY: `self` proves the instructions, the caller the address.
         unsafe {
-            [0, 16].map(|i| {
-                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(i).cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-            })
+            let wide = [_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(16).cast())];
+            let wide = [_mm256_cvtepu16_epi32(wide[0]), _mm256_cvtepu16_epi32(wide[1])];
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[0])),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[1])),
+            ]
         }
     }
 

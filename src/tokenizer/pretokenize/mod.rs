@@ -41,7 +41,8 @@ const fn rule(name: &'static str, aliases: &'static [&'static str], stages: &'st
 }
 
 /// Every pre-tokenizer. The names, and which of them mean the same, are llama.cpp's (llama-vocab.cpp);
-/// `falcon_e` is bitnet.cpp's name for Falcon-E.
+/// `falcon_e` is bitnet.cpp's name for Falcon-E, whose tokenizer has the fingerprint of `falcon-h1` in llama.cpp's
+/// converter.
 pub static ALL: &[Pretokenizer] = &[
     Pretokenizer {
         name: "llama-bpe",

@@ -23,11 +23,12 @@ pub(crate) const INSPECT: Command = Command {
     notes: "The memory shown is what a run takes beyond the mapped file; --weights adds a line for each tensor.",
     bit: 1 << 7,
     takes_model: true,
+    operands: &[],
     run,
 };
 
 /// Bytes for the program itself: its code and stacks, the allocator, templates and texts.
-const PROGRAM_BYTES: usize = 8 << 20;
+const PROGRAM_BYTES: usize = 2 << 20;
 
 /// Bytes of working memory of `trill run`, by part.
 struct Memory {
