@@ -89,13 +89,15 @@ def greedy(engine, prompt):
     engine.clear()
     ids = engine.tokenize(prompt)
     row = engine.logits(ids)[-1]
-    position, out, gaps = len(ids), [], []
+    position, out, seconds, gaps = len(ids), [], [], []
     for _ in range(GREEDY):
-        out.append(int(row.argmax()))
+        second, first = np.argsort(row)[-2:]
+        out.append(int(first))
+        seconds.append(int(second))
         gaps.append(gap(row))
         row = engine.logits([out[-1]], position)[-1]
         position += 1
-    return {"prompt": prompt, "prompt_ids": ids, "ids": out, "gaps": gaps}
+    return {"prompt": prompt, "prompt_ids": ids, "ids": out, "seconds": seconds, "gaps": gaps}
 
 
 def sampled_logits(engine, ids):
