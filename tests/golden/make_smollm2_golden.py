@@ -86,18 +86,21 @@ def gap(row):
 
 
 def greedy(engine, prompt):
+    """The text up to its end, at most GREEDY tokens."""
     engine.clear()
     ids = engine.tokenize(prompt)
     row = engine.logits(ids)[-1]
     position, out, seconds, gaps = len(ids), [], [], []
     for _ in range(GREEDY):
         second, first = np.argsort(row)[-2:]
+        if ll.llama_vocab_is_eog(engine.vocab, int(first)):
+            break
         out.append(int(first))
         seconds.append(int(second))
         gaps.append(gap(row))
         row = engine.logits([out[-1]], position)[-1]
         position += 1
-    return {"prompt": prompt, "prompt_ids": ids, "ids": out, "seconds": seconds, "gaps": gaps}
+    return {"prompt": prompt, "prompt_ids": ids, "ids": out, "seconds": seconds, "gaps": gaps, "ended": len(out) < GREEDY}
 
 
 def sampled_logits(engine, ids):
