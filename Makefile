@@ -70,7 +70,7 @@ tools:
 	cargo fmt --version >/dev/null 2>&1 || { echo "installing rustfmt and clippy"; rustup component add rustfmt clippy; }
 	tools/cross-toolchain.sh >/dev/null
 
-# Python is for golden values and comparisons only: no test needs it.
+# For golden values and comparisons with peers; the tests need Python only for tools/oracle.sh, which helps itself.
 .venv/python.stamp: tools/requirements.txt
 	@tools/need.sh c++ g++
 	echo "installing into .venv: $$(grep -v '^#' $< | paste -sd ' ') (llama.cpp is compiled: some minutes)"

@@ -14,7 +14,7 @@ const STREAMED: usize = 96 << 20;
 /// Fits the L2 cache; the size of one call.
 const CACHED: usize = 256 << 10;
 const COLS: usize = 2560;
-const ROWS_BATCH: usize = 640;
+const ROWS_BATCH: usize = 160;
 
 fn features() -> CpuFeatures {
     #[allow(unused_mut)]
@@ -81,7 +81,7 @@ fn time(k: &Kernels, ty: QuantType, data: &[u8], rows: usize, n: usize) -> f64 {
         bsums: &bsums,
         sums: if float { &[] } else { &sums },
     };
-    let parts = data.len() / ty.row_bytes(COLS).expect("whole blocks") / rows;
+    let parts = data.len() / ty.row_bytes(COLS).expect("whole blocks") * ty.lanes() / rows;
     let len = ty.tensor_bytes(parts * rows, COLS).expect("whole blocks");
     let m = Matrix::new(ty, parts * rows, COLS, &data[..len]).expect("fits");
     let mut out = vec![0f32; rows * n];
@@ -106,14 +106,17 @@ fn main() {
             continue;
         }
         for &t in QuantType::ALL.iter().filter(|t| ty.is_empty() || t.info().name == ty) {
-            let row = t.row_bytes(COLS).expect("whole blocks");
+            let row = t.row_bytes(COLS).expect("whole blocks"); // of a group of rows, for packed types
             let stream = |size: usize| {
-                let rows = CACHED / row / 16 * 16;
+                let step = if t.lanes() == 1 { 16 } else { ROWS_BATCH };
+                let rows = CACHED / row * t.lanes() / step * step;
                 let s = time(&k, t, &data[..size + row + 64], rows, 1);
-                (rows as f64 * row as f64 / s / 1e9, (rows * COLS) as f64 / s / 1e9)
+                (rows as f64 * row as f64 / t.lanes() as f64 / s / 1e9, (rows * COLS) as f64 / s / 1e9)
             };
             let batch = |n: usize| {
-                (ROWS_BATCH * COLS * n) as f64 / time(&k, t, &data[..ROWS_BATCH * row + 64], ROWS_BATCH, n) / 1e9
+                (ROWS_BATCH * COLS * n) as f64
+                    / time(&k, t, &data[..ROWS_BATCH / t.lanes() * row + 64], ROWS_BATCH, n)
+                    / 1e9
             };
             let (far, near) = (stream(STREAMED), stream(CACHED));
             println!(

@@ -18,6 +18,7 @@
 //! - [`ops`]: the layers' operations, safe code over kernels.
 //! - [`model`]: hyper-parameters, weights and one `forward` for every decoder architecture.
 //! - [`tokenizer`], [`sampler`]: text to ids and logits to ids; they know nothing of the model.
+//! - [`draft`]: guesses at the next tokens, from the text alone.
 //! - [`session`]: the only door for shells.
 
 #![no_std]
@@ -27,6 +28,7 @@
 extern crate std;
 
 pub mod cpu;
+pub mod draft;
 pub mod error;
 pub mod gguf;
 pub mod kernels;

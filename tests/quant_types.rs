@@ -175,8 +175,8 @@ fn representable(ty: QuantType, n: usize) -> Option<Vec<f32>> {
             if lane == group % 4 { 0.0 } else { sign }
         }),
         QuantType::Q2_K | QuantType::Q3_K | QuantType::Q4_K | QuantType::Q5_K | QuantType::Q6_K => None,
-        // Packed by group of rows, not by `encode`.
-        QuantType::T2 | QuantType::T3 | QuantType::S2 => None,
+        QuantType::T2 | QuantType::T3 => of(|i| (i * 7 % 11 % 3) as f32 - 1.0),
+        QuantType::S2 => of(|i| [-0.375, -0.125, 0.125, 0.375][i * 7 % 11 % 4]),
     }
 }
 

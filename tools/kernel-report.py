@@ -33,6 +33,8 @@ TILE_GOAL = 24.0  # multiply-adds per cycle
 MACS = {"sdot": 16, "smmla": 32, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
 # Share of the products in a telescoped base-3 loop that are weights: six for five rows, two for one digit.
 USEFUL = {("gemv", "T3"): 5 / 6, ("gemv", "TQ1_0"): 1 / 2}
+# Types whose rows share bytes, and the products for each group and token.
+GROUPS = {"T2": 4, "S2": 4, "T3": 6}
 TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128"}
 
 
@@ -74,19 +76,27 @@ def macs(code):
     return sum(MACS.get(op, 0) for _, op, args in code if ".4s" in args or ".8h" in args)
 
 
-def main_loop(code, trips):
-    """The instructions of one trip: the innermost loop with products or, if `trips` is known, the loop around it
-    with the inner one written out that many times."""
+def main_loops(code, products):
+    """The instructions of one trip of each innermost loop with products. If `products` is known and more than such a
+    loop makes, only of the loop around the largest, with that one written out as often as it takes."""
     busy = [(a, b) for a, b in loops(code) if macs(code[a : b + 1])]
     inner = [l for l in busy if not any(o != l and l[0] <= o[0] and o[1] <= l[1] for o in busy)]
-    if not inner:
-        return []
-    a, b = max(inner, key=lambda l: macs(code[l[0] : l[1] + 1]))
-    around = [l for l in busy if l[0] <= a and b <= l[1] and l != (a, b)]
-    if trips and around:
-        first, last = min(around, key=lambda l: l[1] - l[0])
-        return code[first:a] + code[a : b + 1] * trips + code[b + 1 : last + 1]
-    return code[a : b + 1]
+    inner.sort(key=lambda l: -macs(code[l[0] : l[1] + 1]))
+    around = [l for l in busy if inner and l[0] <= inner[0][0] and inner[0][1] <= l[1] and l != inner[0]]
+    if products and around:
+        (a, b), (first, last) = inner[0], min(around, key=lambda l: l[1] - l[0])
+        before, body, after = code[first:a], code[a : b + 1], code[b + 1 : last + 1]
+        trips = round((products - macs(before) - macs(after)) / macs(body))
+        if trips > 1:
+            return [before + body * trips + after]
+    return [code[a : b + 1] for a, b in inner]
+
+
+def tokens(body, sums):
+    """Tokens of a trip over groups of rows that share bytes: `sums` products for each group and token, and one line
+    asked for in advance for each group."""
+    groups = sum(op == "prfm" for _, op, _ in body)
+    return sum(op == "sdot" for _, op, _ in body) // (sums * max(groups, 1))
 
 
 def cycles(body, model):
@@ -109,11 +119,14 @@ def cycles(body, model):
     return int(m[1]) / trips
 
 
-def trip_counts(kind, what):
-    """Trips of the innermost loop where it has a fixed number that the compiler may keep as a loop."""
+def block_products(kind, what):
+    """Products of one block of columns, for types whose integers become floats once in 256 columns and whose loop over
+    a block the compiler may keep as a loop: four rows (eight in a tile) times the tokens."""
     if kind == "gemv":
-        return {"TQ2_0": 4}.get(what)
-    return {"Scaled256": 16}.get(what) if kind.startswith("tile") else None
+        whole = what in ("TQ1_0", "TQ2_0", "STQ1_0") or re.fullmatch(r"Q\d_K", what)
+        return 4 * 256 / USEFUL.get((kind, what), 1) if whole else None
+    whole = what == "Scaled256" or what.startswith(("SubScaled", "Affine"))
+    return 8 * 256 * int(kind[4:]) if whole else None
 
 
 def main():
@@ -132,25 +145,28 @@ def main():
         if not m:
             continue
         kind, what = m[1], m[2]
-        what = TYPE_NAMES.get(what, re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), what))
-        body = main_loop(code, trip_counts(kind, what))
-        work = macs(body) * USEFUL.get((kind, what), 1)
-        if not work:
-            continue
-        c = cycles(body, MODELS[options.level])
-        spills = sum(1 for _, op, args in body if op.startswith("st") and "[sp" in args)
-        per64 = c * 64 / work
-        goal, verdict = "", ""
-        if kind == "gemv" and what in GOALS and options.level == "dotprod":
-            goal, ok = f"<= {GOALS[what]}", per64 <= GOALS[what]
-            verdict, failed = ("ok" if ok else "MISSED"), failed or not ok
-        if kind == "tile4" and what in ("WholeRow", "Scaled256") and options.level == "dotprod":
-            goal, ok = f">= {TILE_GOAL:g} MAC", work / c >= TILE_GOAL
-            verdict, failed = ("ok" if ok else "MISSED"), failed or not ok
-        level = {"base": "neon", "dotprod": "neon-dotprod", "i8mm": "neon-i8mm"}[options.level]
-        rows.append((f"{level}-{what}xq8-{kind}", len(body), work, c, per64, work / c, spills, goal, verdict))
-        if options.verbose and options.verbose in rows[-1][0]:
-            print("\n".join(f"  {op} {args}" for _, op, args in body))
+        what = re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), re.sub(r"^Q(\d)K$", r"Q\1_K", what))
+        what = TYPE_NAMES.get(what, what)
+        bodies = main_loops(code, block_products(kind, what))
+        if what not in GROUPS:
+            bodies = bodies[:1]
+        for body in bodies:
+            useful = USEFUL.get((kind, what), 1) if options.level != "base" else 1
+            c, work = cycles(body, MODELS[options.level]), macs(body) * useful
+            n = tokens(body, GROUPS[what]) if what in GROUPS and options.level != "base" else 1
+            spills = sum(1 for _, op, args in body if op.startswith("st") and "[sp" in args)
+            per64, goal, verdict = c * 64 * n / work, "", ""
+            if kind == "gemv" and n == 1 and what in GOALS and options.level == "dotprod":
+                goal, ok = f"<= {GOALS[what]}", per64 <= GOALS[what]
+                verdict, failed = ("ok" if ok else "MISSED"), failed or not ok
+            if kind == "tile4" and what in ("WholeRow", "Scaled256") and options.level == "dotprod":
+                goal, ok = f">= {TILE_GOAL:g} MAC", work / c >= TILE_GOAL
+                verdict, failed = ("ok" if ok else "MISSED"), failed or not ok
+            level = {"base": "neon", "dotprod": "neon-dotprod", "i8mm": "neon-i8mm"}[options.level]
+            variant = kind if n == 1 else f"few{n}"
+            rows.append((f"{level}-{what}xq8-{variant}", len(body), work, c, per64, work / c, spills, goal, verdict))
+            if options.verbose and options.verbose in rows[-1][0]:
+                print("\n".join(f"  {op} {args}" for _, op, args in body))
     if not rows:
         sys.exit(f"kernel-report: no kernels of level {options.level} in {options.file} (stripped?)")
     print(f"{'kernel':44} {'insns':>5} {'MAC':>5} {'cycles':>7} {'cyc/64w':>8} {'MAC/cyc':>8} {'spills':>6}  goal")

@@ -103,6 +103,7 @@ step "aarch64 cortex-a53 neon" aarch64_tests cortex-a53 neon
 step "aarch64 cortex-a76 neon-dotprod" aarch64_tests cortex-a76 neon-dotprod
 step "aarch64 max neon-i8mm" aarch64_tests max neon-i8mm
 step "release" cargo build -q --release -p trill-runtime-std
+step "oracle" tools/oracle.sh target/release/trill
 step "static aarch64 file" make --no-print-directory pi
 step "aarch64 file same text" tests/pi-file.sh "$model"
 finish

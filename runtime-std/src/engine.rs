@@ -11,6 +11,7 @@ use crate::options::{Options, Verbosity};
 use crate::report::progress::Progress;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use trill::draft;
 use trill::gguf::Gguf;
 use trill::kernels::Kernels;
 use trill::limits::BATCH_MAX;
@@ -22,6 +23,8 @@ use trill::tokenizer::{Tokenizer, TokenizerOptions};
 
 /// Tokens of context if neither the user nor the model asks for less.
 const CONTEXT_DEFAULT: usize = 4096;
+/// Tokens guessed ahead, at most.
+pub(crate) const DRAFT_TOKENS: usize = 3;
 /// Tokens read together by default: beyond this, reading gets no faster and memory grows.
 const BATCH_DEFAULT: usize = 128;
 
@@ -43,7 +46,7 @@ pub(crate) fn open(options: &Options) -> Outcome<Opened> {
     let about = |failure: Failure| failure.about(&path);
     let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
     let index = Arena::reserve(index_bytes).map_err(about)?.leak();
-    let gguf = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
+    let gguf = Gguf::parse_with(file.bytes, options.i2s, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
     let repairs = known::repairs(&gguf).map_err(|e| about(e.into()))?.to_vec();
     Ok(Opened { path, file, gguf, index_bytes, repairs })
 }
@@ -242,6 +245,47 @@ impl Machine {
         self.held.truncate(self.session.position());
         self.held.push(token);
         Ok(self.session.prefill(&self.pool, &[token], &mut |_| ControlFlow::Continue(()))?)
+    }
+
+    /// Reads `token` and a guess at what follows it, in one batch. `visit` gets the logits after each of them, in order,
+    /// as long as it says true, and says whether the next guessed token is the one it chose; what was read beyond
+    /// is forgotten. At most [`DRAFT_TOKENS`] may be guessed.
+    pub(crate) fn step_ahead(
+        &mut self,
+        token: u32,
+        guess: &[u32],
+        visit: &mut dyn FnMut(usize, &mut [f32]) -> Outcome<bool>,
+    ) -> Outcome {
+        if guess.is_empty() {
+            return visit(0, self.step(token)?).map(|_| ());
+        }
+        let before = self.session.position();
+        self.held.truncate(before);
+        self.held.push(token);
+        self.held.extend_from_slice(guess);
+        let (mut right, mut going, mut failed) = (0, true, None);
+        let tokens = &self.held[before..];
+        self.session.logits_draft(&self.pool, tokens, &mut |i, logits| {
+            if going {
+                right += 1;
+                going = visit(i, logits).unwrap_or_else(|failure| {
+                    failed = Some(failure);
+                    false
+                });
+            }
+            Ok(())
+        })?;
+        self.session.truncate(before + right);
+        self.held.truncate(before + right);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// A guess at what follows `token`, which comes after what the session holds: how many tokens of `guess` were
+    /// filled.
+    pub(crate) fn guess(&mut self, token: u32, guess: &mut [u32]) -> usize {
+        self.held.truncate(self.session.position());
+        self.held.push(token);
+        draft::propose(&self.held, guess)
     }
 
     /// How many of `tokens` the session holds already, from the start on.

@@ -1,12 +1,14 @@
 //! The table of flags: every spelling, what it means, and the check of its value.
 
 use crate::cli::{Flag, Set};
-use crate::commands::{BENCH, CHAT, Command, DETOKENIZE, INSPECT, LOGITS, PERPLEXITY, QUANTIZE, RUN, TOKENIZE};
+use crate::commands::{BENCH, CHAT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, QUANTIZE, RUN, TOKENIZE};
 use crate::options::Verbosity;
+use crate::pack::{Head, target::Target};
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use trill::gguf::I2sLayout;
 use trill::kv_cache::KvType;
 use trill::limits;
 use trill::quant::QuantType;
@@ -57,6 +59,12 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| integer(v, -2..=i64::MAX).map(|n| o.predict = usize::try_from(n).ok()) },
     Flag { names: &["--ignore-eos"], value: "", on: RUN.bit, help: "goes on past the model's end of text",
         set: |o, _| switch(&mut o.ignore_eos) },
+    Flag { names: &["--draft"], value: "on|off", on: TALK,
+        help: "guess tokens from the text and verify them together; never changes the text (on)",
+        set: |o, v| on_off(v).map(|x| o.draft = x) },
+    Flag { names: &["--head-screen"], value: "on|off", on: TALK | BENCH.bit,
+        help: "read only the likely rows of a packed model's output head; never changes the text (on)",
+        set: |o, v| on_off(v).map(|x| o.head_screen = x) },
     Flag { names: &["-p", "--n-prompt"], value: "N", on: BENCH.bit, help: "tokens of the prefill test (512; 0: none)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.bench_prompt = n) },
     Flag { names: &["-n", "--n-gen"], value: "N", on: BENCH.bit, help: "tokens of the decode test (128; 0: none)",
@@ -83,12 +91,20 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| weight_type(v).map(|t| o.embedding_type = Some(t)) },
     Flag { names: &["--force"], value: "", on: QUANTIZE.bit,
         help: "writes a ternary or binary type even where that spoils the weights", set: |o, _| switch(&mut o.force) },
+    Flag { names: &["--for"], value: "MACHINE", on: PACK.bit,
+        help: "pi5, phone, x86 or generic (default: this machine, measured)",
+        set: |o, v| named(v, &Target::NAMES).map(|t| o.pack_for = Some(t)) },
+    Flag { names: &["--head"], value: "TYPE", on: PACK.bit,
+        help: "the output head: keep, q8, q6_k or q4 (q8 where that is smaller)",
+        set: |o, v| named(v, &Head::ALL.map(|h| (h.name(), h))).map(|h| o.pack_head = Some(h)) },
+    Flag { names: &["--no-sketch"], value: "", on: PACK.bit, help: "adds no sketch of the head",
+        set: |o, _| switch(&mut o.no_sketch) },
     Flag { names: &["--weights"], value: "", on: INSPECT.bit, help: "lists every tensor",
         set: |o, _| switch(&mut o.weights) },
     Flag { names: &["-c", "--ctx-size"], value: "N", on: COMPUTE | INSPECT.bit,
         help: "tokens of context (perplexity: of a chunk; default: the model's, at most 4096)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.context = (n > 0).then_some(n)) },
-    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | INSPECT.bit | QUANTIZE.bit,
+    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | INSPECT.bit | QUANTIZE.bit | PACK.bit,
         help: "threads (default: the physical big cores)",
         set: |o, v| number(v, 1..=limits::THREADS_MAX).map(|n| o.threads = Some(n)) },
     Flag { names: &["-b", "--batch-size"], value: "N", on: COMPUTE | INSPECT.bit,
@@ -126,6 +142,11 @@ pub(crate) static FLAGS: &[Flag] = &[
         o.mmap = false;
         Ok(())
     } },
+    Flag { names: &["--i2s-layout"], value: "LAYOUT", on: ALL,
+        help: "arm64: an I2_S file that bitnet.cpp made on ARM (default x86)", set: |o, v| {
+        o.i2s = i2s_layout(v)?;
+        Ok(())
+    } },
     Flag { names: &["-ngl", "--n-gpu-layers", "--gpu-layers"], value: "N", on: COMPUTE, help: "only 0 exists",
         set: |o, v| integer(v, i64::MIN..=i64::MAX).map(|n| o.gpu_layers = n) },
     Flag { names: &["--json"], value: "", on: ALL & !CHAT.bit, help: "the answer as JSON, and errors too",
@@ -140,13 +161,35 @@ pub(crate) static FLAGS: &[Flag] = &[
     } },
 ];
 
+fn i2s_layout(value: &OsStr) -> Result<I2sLayout, String> {
+    match value.to_str() {
+        Some("x86") => Ok(I2sLayout::X86),
+        Some("arm64") => Ok(I2sLayout::Arm64),
+        _ => Err("expected x86 or arm64".into()),
+    }
+}
+
 fn weight_type(value: &OsStr) -> Result<QuantType, String> {
     crate::type_choice::by_name(&text(value)?)
+}
+
+/// The choice with this name.
+fn named<T: Copy>(value: &OsStr, choices: &[(&'static str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|c| value == c.0).map(|c| c.1);
+    found.ok_or_else(|| format!("expected {}", choices.iter().map(|c| c.0).collect::<Vec<_>>().join(", ")))
 }
 
 fn switch(flag: &mut bool) -> Checked {
     *flag = true;
     Ok(())
+}
+
+fn on_off(v: &OsStr) -> Result<bool, String> {
+    match v.to_str() {
+        Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
 }
 
 fn text(v: &OsStr) -> Result<String, String> {

@@ -1,14 +1,16 @@
 //! Token by token: sample, decode, say, read back, until something ends it.
 
-use crate::engine::{self, Machine, Opened};
+use crate::drafting::Drafting;
+use crate::engine::{self, DRAFT_TOKENS, Machine, Opened};
 use crate::exit::{Code, Failure, Outcome};
 use crate::host::clock::{Stopwatch, fresh_seed, rate};
 use crate::host::signal;
 use crate::options::Options;
+use crate::stream::{OUT_BYTES, Stream};
 use serde_json::{Value, json};
 use trill::mem::Carver;
 use trill::sampler::{Sampler, SamplerConfig};
-use trill::tokenizer::{DecodeOptions, Decoder, EncodeOptions, Kind, Tokenizer, Utf8Stream};
+use trill::tokenizer::{DecodeOptions, Decoder, EncodeOptions, Kind, Tokenizer};
 
 /// What ended an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,9 @@ impl Summary {
 pub(crate) struct Voice {
     pub(crate) tokenizer: Tokenizer<'static>,
     sampler: Sampler<'static>,
+    sampling: SamplerConfig,
+    head_screen: bool,
+    draft: bool,
     /// Room for the text of one token.
     piece: Vec<u8>,
     out: String,
@@ -103,9 +108,12 @@ pub(crate) struct Voice {
     ends: Vec<u32>,
 }
 
+/// Positions whose logits are computed together: a token and the guesses after it.
+pub(crate) const LOGIT_ROWS: usize = 1 + DRAFT_TOKENS;
+
 /// Takes from a measuring carver what [`load`] will take for the voice.
 pub(crate) fn measure(options: &Options, opened: &Opened, n_vocab: usize, carver: &mut Carver<'static>) -> Outcome {
-    Voice::layout(opened.tokenizer(carver)?, options.sampling, n_vocab, carver).map(|_| ())
+    Voice::layout(opened.tokenizer(carver)?, options, options.sampling, n_vocab, carver).map(|_| ())
 }
 
 /// Loads a model that speaks.
@@ -113,8 +121,8 @@ pub(crate) fn load(options: &Options, opened: &Opened) -> Outcome<(Machine, Voic
     let seed = options.seed.unwrap_or_else(fresh_seed);
     log::debug!("seed {seed}");
     let config = SamplerConfig { seed, ..options.sampling };
-    let (machine, mut voice) = engine::load(options, opened, 1, |model, carver| {
-        Voice::layout(opened.tokenizer(carver)?, config, model.hparams.n_vocab, carver)
+    let (machine, mut voice) = engine::load(options, opened, LOGIT_ROWS, |model, carver| {
+        Voice::layout(opened.tokenizer(carver)?, options, config, model.hparams.n_vocab, carver)
     })?;
     voice.prepare(machine.session.capacity());
     Ok((machine, voice))
@@ -124,12 +132,22 @@ impl Voice {
     /// Lays a voice out for a model with `n_vocab` logits.
     fn layout(
         tokenizer: Tokenizer<'static>,
-        config: SamplerConfig,
+        options: &Options,
+        sampling: SamplerConfig,
         n_vocab: usize,
         carver: &mut Carver<'static>,
     ) -> Outcome<Voice> {
-        let sampler = Sampler::new(config, n_vocab, carver)?;
-        Ok(Voice { tokenizer, sampler, piece: Vec::new(), out: String::new(), answer: Vec::new(), ends: Vec::new() })
+        Ok(Voice {
+            tokenizer,
+            sampler: Sampler::new(sampling, n_vocab, carver)?,
+            sampling,
+            head_screen: options.head_screen,
+            draft: options.draft,
+            piece: Vec::new(),
+            out: String::new(),
+            answer: Vec::new(),
+            ends: Vec::new(),
+        })
     }
 
     /// Whether a text that follows these tokens starts afresh, as after a special token.
@@ -166,7 +184,8 @@ impl Voice {
             made: 0,
             made_seconds: 0.0,
         };
-        let mut logits = match machine.read(ask.prompt) {
+        machine.session.set_top(self.highest_needed(ask));
+        let logits = match machine.read(ask.prompt) {
             Err(failure) if failure.code == Code::Interrupted => {
                 return Ok(Summary { stop: Stop::Interrupted, ..summary });
             }
@@ -174,38 +193,43 @@ impl Voice {
         };
         summary.prompt_seconds = clock.seconds();
         let clock = Stopwatch::start();
-        let most = ask.most.unwrap_or(usize::MAX);
-        let mut text = Stream::new(ask.stop_text, std::mem::take(&mut self.out));
-        let mut decoder = self.tokenizer.decoder(ask.at_start);
-        summary.stop = loop {
-            if self.answer.len() >= most {
-                break Stop::Limit;
+        let text = Stream::new(ask.stop_text, std::mem::take(&mut self.out));
+        let decoder = self.tokenizer.decoder(ask.at_start);
+        let mut turn = Turn { voice: self, ask, decoder, text, say };
+        let mut stop = turn.choose(logits)?;
+        let mut drafting = Drafting::default();
+        while stop.is_none() {
+            let Some(&id) = turn.voice.answer.last() else { break };
+            if machine.room() == 0 {
+                stop = Some(Stop::Context);
+                break;
             }
-            if ask.ignore_eos {
-                forbid(logits, &self.ends);
-            }
-            let id = self.sampler.sample(logits)?;
-            self.sampler.accept(id);
-            if self.tokenizer.is_eog(id) || ask.stop_token == Some(id) {
-                break Stop::End;
-            }
-            self.answer.push(id);
-            if text.push(self.decode(&mut decoder, id)?, say)? {
-                break Stop::End;
-            }
-            if signal::interrupted() {
-                break Stop::Interrupted;
-            }
-            if self.answer.len() < most {
-                if machine.room() == 0 {
-                    break Stop::Context;
-                }
-                logits = machine.step(id)?;
-            }
-        };
+            let mut room = [0; DRAFT_TOKENS];
+            let guess = if turn.voice.draft { drafting.guess(machine, id, &mut room) } else { &[] };
+            let clock = Stopwatch::start();
+            let mut right = 0;
+            machine.step_ahead(id, guess, &mut |i, logits| {
+                stop = turn.choose(logits)?;
+                let is_right = turn.voice.answer.last() == guess.get(i) && stop.is_none();
+                right += usize::from(is_right);
+                Ok(is_right)
+            })?;
+            drafting.learn(guess.len(), right, clock.seconds());
+        }
+        let Turn { text, say, .. } = turn;
+        summary.stop = stop.unwrap_or(Stop::End);
         self.out = text.finish(say)?;
         (summary.made, summary.made_seconds) = (self.answer.len(), clock.seconds());
         Ok(summary)
+    }
+
+    /// How many of the highest logits choosing a token looks at; `None` for all.
+    fn highest_needed(&self, ask: &Ask<'_>) -> Option<usize> {
+        let c = &self.sampling;
+        let penalties = c.repeat_penalty != 1.0 || c.frequency_penalty != 0.0 || c.presence_penalty != 0.0;
+        let kept = if c.temperature == 0.0 { 1 } else { c.top_k };
+        let forbidden = if ask.ignore_eos { self.ends.len() } else { 0 };
+        (self.head_screen && kept > 0 && !(penalties && c.repeat_last_n > 0)).then_some(kept + forbidden)
     }
 
     /// The bytes of a token.
@@ -216,6 +240,42 @@ impl Voice {
         }
         let length = decoder.push(&self.tokenizer, id, DecodeOptions::default(), &mut self.piece)?;
         Ok(self.piece.get(..length).unwrap_or_default())
+    }
+}
+
+/// An answer in the making.
+struct Turn<'v, 'a, 's> {
+    voice: &'v mut Voice,
+    ask: &'a Ask<'a>,
+    decoder: Decoder,
+    text: Stream<'a>,
+    say: &'s mut dyn FnMut(&str) -> Outcome,
+}
+
+impl Turn<'_, '_, '_> {
+    /// Chooses the next token, adds it to the answer and says it; or tells what ends the answer.
+    fn choose(&mut self, logits: &mut [f32]) -> Outcome<Option<Stop>> {
+        let (voice, most) = (&mut *self.voice, self.ask.most.unwrap_or(usize::MAX));
+        if voice.answer.len() >= most {
+            return Ok(Some(Stop::Limit));
+        }
+        if self.ask.ignore_eos {
+            forbid(logits, &voice.ends);
+        }
+        let id = voice.sampler.sample(logits)?;
+        voice.sampler.accept(id);
+        if voice.tokenizer.is_eog(id) || self.ask.stop_token == Some(id) {
+            return Ok(Some(Stop::End));
+        }
+        voice.answer.push(id);
+        let ended = self.text.push(voice.decode(&mut self.decoder, id)?, self.say)?;
+        Ok(if ended {
+            Some(Stop::End)
+        } else if signal::interrupted() {
+            Some(Stop::Interrupted)
+        } else {
+            (voice.answer.len() >= most).then_some(Stop::Limit)
+        })
     }
 }
 
@@ -233,83 +293,6 @@ fn forbid(logits: &mut [f32], tokens: &[u32]) {
         if let Some(logit) = logits.get_mut(id as usize) {
             *logit = FORBIDDEN;
         }
-    }
-}
-
-/// Bytes to text, with a text that ends it held back.
-struct Stream<'s> {
-    utf8: Utf8Stream,
-    filter: Filter<'s>,
-}
-
-/// Bytes of text between two calls of a listener before more memory is asked for.
-const OUT_BYTES: usize = 1024;
-
-impl<'s> Stream<'s> {
-    /// `out` is room for text on its way; [`Stream::finish`] gives it back.
-    fn new(stop: &'s str, mut out: String) -> Self {
-        out.clear();
-        Stream { utf8: Utf8Stream::new(), filter: Filter { stop, matched: 0, out } }
-    }
-
-    /// True once the stop text has come.
-    fn push(&mut self, bytes: &[u8], say: &mut dyn FnMut(&str) -> Outcome) -> Outcome<bool> {
-        let filter = &mut self.filter;
-        self.utf8.push(bytes, &mut |text| text.chars().for_each(|c| filter.feed(c)));
-        filter.flush(say)?;
-        Ok(filter.stopped())
-    }
-
-    /// The rest: what was held back and is not the stop text, and half a character.
-    fn finish(mut self, say: &mut dyn FnMut(&str) -> Outcome) -> Outcome<String> {
-        let filter = &mut self.filter;
-        self.utf8.finish(&mut |text| text.chars().for_each(|c| filter.feed(c)));
-        if !filter.stopped() {
-            filter.give_up();
-        }
-        filter.flush(say)?;
-        Ok(self.filter.out)
-    }
-}
-
-/// Holds back what may become the stop text.
-struct Filter<'s> {
-    /// Empty for none. It must not begin again inside itself, which holds for those in use.
-    stop: &'s str,
-    /// Bytes of it that have come.
-    matched: usize,
-    out: String,
-}
-
-impl Filter<'_> {
-    fn stopped(&self) -> bool {
-        !self.stop.is_empty() && self.matched == self.stop.len()
-    }
-
-    fn feed(&mut self, c: char) {
-        if self.stopped() {
-            return;
-        }
-        if self.matched > 0 && !self.stop[self.matched..].starts_with(c) {
-            self.give_up();
-        }
-        if self.stop[self.matched..].starts_with(c) {
-            self.matched += c.len_utf8();
-        } else {
-            self.out.push(c);
-        }
-    }
-
-    /// What was held back is not the stop text.
-    fn give_up(&mut self) {
-        self.out.push_str(&self.stop[..self.matched]);
-        self.matched = 0;
-    }
-
-    fn flush(&mut self, say: &mut dyn FnMut(&str) -> Outcome) -> Outcome {
-        let said = if self.out.is_empty() { Ok(()) } else { say(&self.out) };
-        self.out.clear();
-        said
     }
 }
 
@@ -331,36 +314,6 @@ pub(crate) fn encode(tokenizer: &Tokenizer<'_>, text: &[u8], options: EncodeOpti
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What is said of `pieces`, and whether the stop text ended it.
-    fn said(stop: &str, pieces: &[&str]) -> (String, bool) {
-        let (mut text, mut stopped) = (String::new(), false);
-        let mut stream = Stream::new(stop, String::new());
-        let mut say = |s: &str| {
-            assert!(!s.is_empty());
-            text.push_str(s);
-            Ok(())
-        };
-        for piece in pieces {
-            stopped = stream.push(piece.as_bytes(), &mut say).unwrap();
-            if stopped {
-                break;
-            }
-        }
-        stream.finish(&mut say).unwrap();
-        (text, stopped)
-    }
-
-    #[test]
-    fn stop_texts_end_an_answer_however_it_is_cut() {
-        let stop = "\nUser:";
-        assert_eq!(said(stop, &["Hi\nUser: x", "y"]), ("Hi".into(), true));
-        assert_eq!(said(stop, &["Hi\n", "Us", "er", ":"]), ("Hi".into(), true));
-        assert_eq!(said(stop, &["a\n\nUser", "s"]), ("a\n\nUsers".into(), false));
-        assert_eq!(said(stop, &["a\nUse"]), ("a\nUse".into(), false));
-        assert_eq!(said(stop, &["\n", "\n", "User:"]), ("\n".into(), true));
-        assert_eq!(said("", &["a\nUser:", "b"]), ("a\nUser:b".into(), false));
-    }
 
     #[test]
     fn forbidden_tokens_have_no_chance() {

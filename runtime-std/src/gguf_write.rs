@@ -8,10 +8,10 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use trill::gguf::{Array, Value};
+use trill::gguf::{Array, Value, ValueType};
 
 /// Key-value pairs, in file order.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(crate) struct Metadata {
     bytes: Vec<u8>,
     count: u64,
@@ -39,6 +39,26 @@ impl Metadata {
             Value::I64(v) => out.extend(v.to_le_bytes()),
             Value::F64(v) => out.extend(v.to_le_bytes()),
         }
+    }
+
+    /// Adds an array of strings.
+    pub(crate) fn strings<'a>(&mut self, key: &str, items: impl ExactSizeIterator<Item = &'a [u8]>) {
+        self.array(key, ValueType::Str, items.len());
+        items.for_each(|s| put_string(&mut self.bytes, s));
+    }
+
+    /// Adds an array of i32.
+    pub(crate) fn i32s(&mut self, key: &str, items: &[i32]) {
+        self.array(key, ValueType::I32, items.len());
+        items.iter().for_each(|v| self.bytes.extend(v.to_le_bytes()));
+    }
+
+    fn array(&mut self, key: &str, ty: ValueType, len: usize) {
+        self.count += 1;
+        put_string(&mut self.bytes, key.as_bytes());
+        put_u32(&mut self.bytes, ValueType::Array as u32);
+        put_u32(&mut self.bytes, ty as u32);
+        put_u64(&mut self.bytes, len as u64);
     }
 }
 
@@ -116,6 +136,13 @@ impl Writer {
         assert_eq!(bytes, expected, "the size that the tensor's record says");
         self.written += bytes;
         self.pad()
+    }
+
+    /// Hands the whole file, under its temporary name, to `look`, which may refuse it.
+    pub(crate) fn inspect<T>(&mut self, look: impl FnOnce(&Path) -> Outcome<T>) -> Outcome<T> {
+        assert!(self.sizes.is_empty(), "every tensor is written");
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(|e| self.failure(&e))?;
+        look(&self.temporary)
     }
 
     /// Makes the file durable and gives it its name.

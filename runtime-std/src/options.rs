@@ -2,8 +2,10 @@
 
 use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
+use crate::pack::{Head, target::Target};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use trill::gguf::I2sLayout;
 use trill::kv_cache::KvType;
 use trill::quant::QuantType;
 use trill::sampler::SamplerConfig;
@@ -32,6 +34,7 @@ pub(crate) struct Options {
     pub(crate) cache_v: KvType,
     pub(crate) mlock: bool,
     pub(crate) mmap: bool,
+    pub(crate) i2s: I2sLayout,
     pub(crate) json: bool,
     pub(crate) verbosity: Verbosity,
     pub(crate) prompt: Option<String>,
@@ -45,6 +48,10 @@ pub(crate) struct Options {
     /// How tokens are chosen; the seed is set when it is known.
     pub(crate) sampling: SamplerConfig,
     pub(crate) ignore_eos: bool,
+    /// Read the rows of the output head that a sketch leaves over, where the model has one.
+    pub(crate) head_screen: bool,
+    /// Guess tokens ahead where that is faster.
+    pub(crate) draft: bool,
     pub(crate) tokens: Vec<u32>,
     pub(crate) all: bool,
     pub(crate) jsonl: bool,
@@ -60,6 +67,11 @@ pub(crate) struct Options {
     pub(crate) force: bool,
     pub(crate) output_type: Option<QuantType>,
     pub(crate) embedding_type: Option<QuantType>,
+    /// Absent: int8 rows, if that makes it smaller.
+    pub(crate) pack_head: Option<Head>,
+    /// Absent: this machine.
+    pub(crate) pack_for: Option<Target>,
+    pub(crate) no_sketch: bool,
     pub(crate) repetitions: usize,
     pub(crate) bench_prompt: usize,
     pub(crate) bench_generate: usize,
@@ -79,6 +91,7 @@ impl Default for Options {
             cache_v: KvType::F16,
             mlock: false,
             mmap: true,
+            i2s: I2sLayout::X86,
             json: false,
             verbosity: Verbosity::Normal,
             prompt: None,
@@ -90,6 +103,8 @@ impl Default for Options {
             seed: None,
             sampling: SamplerConfig::default(),
             ignore_eos: false,
+            head_screen: true,
+            draft: true,
             tokens: Vec::new(),
             all: false,
             jsonl: false,
@@ -102,6 +117,9 @@ impl Default for Options {
             force: false,
             output_type: None,
             embedding_type: None,
+            pack_head: None,
+            pack_for: None,
+            no_sketch: false,
             repetitions: 5,
             bench_prompt: 512,
             bench_generate: 128,

@@ -112,7 +112,7 @@ impl Recoder {
         work: impl Fn(&mut Piece) + Sync,
         then: &mut dyn FnMut(&Piece) -> Outcome,
     ) -> Outcome {
-        let at_once = (CHUNK / rows.cols.max(1)).max(1);
+        let at_once = (CHUNK / rows.cols.max(1)).max(1).next_multiple_of(self.ty.lanes());
         let pieces_in_all = rows.rows.div_ceil(at_once);
         let mut pieces: Vec<Piece> =
             (0..self.threads.clamp(1, pieces_in_all.max(1))).map(|_| Piece::default()).collect();
@@ -150,22 +150,25 @@ impl Recoder {
         let encode = info.encode.expect("a type that can be written");
         let row_bytes = self.ty.row_bytes(cols).expect("whole blocks");
         piece.encoded.clear();
-        piece.encoded.resize(piece.rows * row_bytes, 0);
+        let lanes = self.ty.lanes();
+        piece.encoded.resize(piece.rows.div_ceil(lanes) * row_bytes, 0);
         piece.decoded.resize(cols, 0.0);
         piece.drift = Drift::default();
-        // Row by row, since some types keep something at the end of a row.
-        let rows = piece.values.chunks_exact(cols).zip(piece.encoded.chunks_exact_mut(row_bytes));
-        for (row, (values, encoded)) in rows.enumerate() {
+        // Row by row, since some types keep something at the end of a row; others have groups of rows.
+        let groups = piece.values.chunks(lanes * cols).zip(piece.encoded.chunks_exact_mut(row_bytes));
+        for (group, (values, encoded)) in groups.enumerate() {
             encode(values, encoded);
             if (info.check)(encoded).not_finite != 0 {
-                piece.fault = Some(Fault::Encoded(piece.first + row));
+                piece.fault = Some(Fault::Encoded(piece.first + group * lanes));
                 return;
             }
-            (info.decode)(encoded, &mut piece.decoded);
-            for (old, new) in values.iter().zip(&piece.decoded) {
-                let (old, new) = (f64::from(*old), f64::from(*new * scale));
-                piece.drift.error += (old - new) * (old - new);
-                piece.drift.energy += old * old;
+            for (lane, values) in values.chunks_exact(cols).enumerate() {
+                (self.ty.lane(lane).decode)(encoded, &mut piece.decoded);
+                for (old, new) in values.iter().zip(&piece.decoded) {
+                    let (old, new) = (f64::from(*old), f64::from(*new * scale));
+                    piece.drift.error += (old - new) * (old - new);
+                    piece.drift.energy += old * old;
+                }
             }
         }
     }

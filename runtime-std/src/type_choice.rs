@@ -39,12 +39,13 @@ pub(crate) struct Wish {
 /// Types that only weights of their own kind fit: two or three values, all with one magnitude.
 pub(crate) fn needs_ternary(ty: QuantType) -> bool {
     use QuantType::*;
-    matches!(ty, I2_S | TQ1_0 | TQ2_0 | Q1_0 | Q2_0 | Q2_0_G128 | PTQ1_0 | STQ1_0 | B1 | B1_64)
+    matches!(ty, I2_S | TQ1_0 | TQ2_0 | Q1_0 | Q2_0 | Q2_0_G128 | PTQ1_0 | STQ1_0 | B1 | B1_64 | T2 | T3)
 }
 
-/// Types that can be written, in the order of the registry.
+/// Types that can be written, in the order of the registry. S2 is a sketch beside weights, not a type for them.
 pub(crate) fn writable() -> impl Iterator<Item = QuantType> {
-    QuantType::ALL.iter().copied().filter(|t| t.info().encode.is_some() && t.info().ggml_id.is_some())
+    let sound = |t: &QuantType| t.info().encode.is_some() && t.info().ggml_id.is_some() && *t != QuantType::S2;
+    QuantType::ALL.iter().copied().filter(sound)
 }
 
 /// The type called `name`, upper or lower case, or what could have been meant.

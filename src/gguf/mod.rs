@@ -21,6 +21,7 @@ pub use tensor::TensorInfo;
 use crate::error::Error;
 use crate::limits::{GGUF_ALIGNMENT_MAX, GGUF_ALIGNMENT_MIN, GGUF_KV_MAX, GGUF_TENSORS_MAX};
 use crate::mem::{Carver, MemError};
+use crate::quant::QuantType;
 use cursor::Cursor;
 use metadata::{MIN_ENTRY_BYTES, read_entry};
 use tensor::{MIN_RECORD_BYTES, place, read_record};
@@ -57,6 +58,16 @@ impl<'a> Index<'a> {
             by_name: c.take(tensors, 0)?,
         })
     }
+}
+
+/// The order of the codes in I2_S tensors: nothing in a file says which it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum I2sLayout {
+    /// Blocks of 128 weights: every published file.
+    #[default]
+    X86,
+    /// Blocks of 64 weights: files that bitnet.cpp quantized on ARM since November 2025.
+    Arm64,
 }
 
 struct Header<'a> {
@@ -114,6 +125,11 @@ impl<'a> Gguf<'a> {
     /// [`Error::Gguf`] with the first broken rule; [`Error::Mem`] if `index` has less than
     /// [`Gguf::index_bytes`] left or is only measuring.
     pub fn parse(bytes: &'a [u8], index: &mut Carver<'a>) -> Result<Gguf<'a>, Error> {
+        Self::parse_with(bytes, I2sLayout::X86, index)
+    }
+
+    /// [`Gguf::parse`] for a file whose I2_S tensors are known to have another layout than the published ones.
+    pub fn parse_with(bytes: &'a [u8], i2s: I2sLayout, index: &mut Carver<'a>) -> Result<Gguf<'a>, Error> {
         let Header { version, entries, tensors, rest: mut c } = Header::read(bytes)?;
         let index_at = Index::layout(index, entries, tensors)?;
         if index.is_measuring() {
@@ -134,6 +150,9 @@ impl<'a> Gguf<'a> {
 
         for slot in tensors.iter_mut() {
             *slot = read_record(&mut c)?;
+            if slot.ty == QuantType::I2_S && i2s == I2sLayout::Arm64 {
+                slot.ty = QuantType::I2_S_ARM; // as many bytes
+            }
         }
         file.data_offset = (c.at() as u64).next_multiple_of(file.alignment.into());
         fill_order(by_name);

@@ -45,6 +45,8 @@ pub struct Screening {
     pub tokens: usize,
     /// Of those, tokens for which the whole head was computed all the same.
     pub whole: usize,
+    /// Rows of the head that were computed for the others.
+    pub rows: usize,
 }
 
 impl<'s> Buffers<'s> {
@@ -128,8 +130,10 @@ impl Pass<'_, '_, '_> {
             (Some(need), Some(sketch), Some(buffer)) => {
                 let at = Workers { team: self.team, kernels: self.kernels };
                 let head = HeadParts { sketch, output: &self.model.output };
+                let (whole, rows) = screen(&at, head, need, h, &mut b.acts, buffer, logits);
                 b.screening.tokens += range.len();
-                b.screening.whole += screen(&at, head, need, h, &mut b.acts, buffer, logits);
+                b.screening.whole += whole;
+                b.screening.rows += rows;
             }
             _ => self.linear(&[self.model.output], h, &mut b.acts, logits),
         }

@@ -15,7 +15,7 @@ pub use forward::Screening;
 pub(crate) use forward::{Buffers, Pass};
 pub use hparams::{Hparams, RopeHparams, RopeScaling};
 pub(crate) use rope::RopeTable;
-pub use weights::{Layer, Model, SKETCH_NAME};
+pub use weights::{Layer, Model, SKETCH_NAME, StreamBytes};
 
 use crate::error::Name;
 

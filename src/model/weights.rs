@@ -133,6 +133,32 @@ impl<'a> Model<'a> {
     }
 }
 
+/// Bytes of weights that computing one token reads, by part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamBytes {
+    /// Queries, keys, values and attention output of all layers.
+    pub attention: usize,
+    /// Gate, up and down of all layers.
+    pub feed_forward: usize,
+    /// The whole output head.
+    pub head: usize,
+    /// The head's sketch, read in place of most of the head where it serves.
+    pub sketch: usize,
+}
+
+impl Model<'_> {
+    /// What one token streams from memory.
+    pub fn stream_bytes(&self) -> StreamBytes {
+        let sum = |parts: &[Matrix<'_>]| parts.iter().map(|m| m.data().len()).sum::<usize>();
+        StreamBytes {
+            attention: self.layers.iter().map(|l| sum(&l.qkv) + sum(&[l.wo])).sum(),
+            feed_forward: self.layers.iter().map(|l| sum(&l.gate_up) + sum(&[l.down])).sum(),
+            head: sum(&[self.output]),
+            sketch: self.sketch.map_or(0, |s| s.data().len()),
+        }
+    }
+}
+
 struct Loader<'g, 'a> {
     gguf: &'g Gguf<'a>,
     carver: &'g mut Carver<'a>,

@@ -63,7 +63,7 @@ impl<'s> ScreenBuffer<'s> {
 
 /// Fills `logits` (a row of one per output row for each token of `h`) so that the `need` highest of each token are
 /// there and exact; every other one is either exact or [`SCREENED_OUT`]. Returns for how many tokens screening would
-/// not have paid: their logits are the whole head's.
+/// not have paid (their logits are the whole head's), and how many rows were computed for the others.
 pub(crate) fn screen(
     at: &Workers<'_, '_>,
     head: HeadParts<'_, '_>,
@@ -72,7 +72,7 @@ pub(crate) fn screen(
     acts: &mut ActBuffer<'_>,
     buffer: &mut ScreenBuffer<'_>,
     logits: &mut [f32],
-) -> usize {
+) -> (usize, usize) {
     let (vocab, k) = (head.output.rows(), head.output.cols());
     let squares = &mut buffer.squares[..logits.len() / vocab];
     for (square, h) in squares.iter_mut().zip(h.chunks_exact(k)) {
@@ -80,21 +80,24 @@ pub(crate) fn screen(
     }
     upper_bounds(at, head.sketch, &acts.fill(at.team, at.kernels, ActKind::Row, h, k), squares, logits);
     let acts = acts.fill(at.team, at.kernels, head.output.ty().info().act, h, k);
-    let mut whole = 0;
+    let (mut whole, mut rows) = (0, 0);
     for (t, logits) in logits.chunks_exact_mut(vocab).enumerate() {
         let acts = acts.token(t);
-        if !screen_token(at, head.output, need, &acts, buffer, logits) {
-            whole += 1;
-            let tiling = Tiling { rows: 1, row_grain: 1, segments: &[vocab], col_grain: TILE_ROWS };
-            at.team.tiles(logits, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
-                at.kernels.rows(head.output.ty(), &head.output.span(place.cols), &acts, &mut tile);
-            });
+        if let Some(found) = screen_token(at, head.output, need, &acts, buffer, logits) {
+            rows += found;
+            continue;
         }
+        whole += 1;
+        let tiling = Tiling { rows: 1, row_grain: 1, segments: &[vocab], col_grain: TILE_ROWS };
+        at.team.tiles(logits, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
+            at.kernels.rows(head.output.ty(), &head.output.span(place.cols), &acts, &mut tile);
+        });
     }
-    whole
+    (whole, rows)
 }
 
-/// One token: `logits` holds the upper bounds and gets the logits. False if screening would not pay.
+/// One token: `logits` holds the upper bounds and gets the logits. Returns the number of rows
+/// computed; `None` if screening would not pay.
 fn screen_token(
     at: &Workers<'_, '_>,
     output: &Matrix<'_>,
@@ -102,10 +105,10 @@ fn screen_token(
     acts: &Acts<'_>,
     buffer: &mut ScreenBuffer<'_>,
     logits: &mut [f32],
-) -> bool {
+) -> Option<usize> {
     let guess = need.saturating_add(FIRST_GUESS);
     if need == 0 || guess > buffer.rows.len() || !logits.iter().all(|b| b.is_finite()) {
-        return false;
+        return None;
     }
     highest(logits, &mut buffer.rows[..guess]);
     rescore(at, output, acts, &buffer.rows[..guess], &mut buffer.scores[..guess]);
@@ -117,7 +120,7 @@ fn screen_token(
     buffer.rows[..guess].iter().for_each(|&r| logits[r as usize] = SCREENED_OUT);
     let mut found = guess;
     for (row, _) in logits.iter().enumerate().filter(|(_, bound)| **bound >= threshold) {
-        let Some(slot) = buffer.rows.get_mut(found) else { return false };
+        let slot = buffer.rows.get_mut(found)?;
         *slot = row as u32; // rows are below limits::VOCAB_MAX
         found += 1;
     }
@@ -126,7 +129,7 @@ fn screen_token(
     for (row, score) in buffer.rows[..found].iter().zip(&buffer.scores[..found]) {
         logits[*row as usize] = *score;
     }
-    true
+    Some(found)
 }
 
 /// Sketched logits plus [`SIGMAS`] deviations of their error, for every token. `squares` are the mean squares of the
@@ -261,7 +264,7 @@ mod tests {
             h[query] *= 20.0;
             for need in [1, 5, 20] {
                 let (mut whole, mut logits) = (vec![0f32; vocab], vec![0f32; vocab]);
-                let fell_back = with_team(&Serial, |team| {
+                let (fell_back, _) = with_team(&Serial, |team| {
                     linear(team, &kernels, &[output], &h, &mut acts, &mut whole);
                     let head = HeadParts { sketch: &sketch, output: &output };
                     let at = Workers { team, kernels: &kernels };

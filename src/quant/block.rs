@@ -152,6 +152,16 @@ pub(super) fn ternary_code(v: f32, id: f32) -> u8 {
     (libm::roundf(v * id).clamp(-1.0, 1.0) + 1.0) as u8
 }
 
+/// The signs of the rows of one group, column by column as `byte` joins them; rows that are not there are zeros.
+#[inline(always)]
+pub(super) fn encode_signs<const LANES: usize>(values: &[f32], group: &mut [u8], byte: impl Fn([i8; LANES]) -> u8) {
+    let cols = group.len();
+    let sign = |v: &f32| i8::from(*v > 0.0) - i8::from(*v < 0.0);
+    for (k, b) in group.iter_mut().enumerate() {
+        *b = byte(core::array::from_fn(|row| values.get(row * cols + k).map_or(0, sign)));
+    }
+}
+
 /// Sum of products of signs, given as bits (1: +1, 0: -1): equal bits less different bits.
 #[inline(always)]
 pub(super) fn idot_signs(w: &[u8], x: &[i8]) -> i32 {

@@ -125,7 +125,8 @@ pub struct TypeInfo {
     /// that scale. Lengths that do not match are cut to the shorter.
     pub decode: fn(data: &[u8], out: &mut [f32]),
     /// Quantizes whole blocks exactly as ggml's reference does; `None` for types trill only reads. For a type
-    /// with a tail, the codes only: the scale is `max |w|` over the tensor, see [`QuantType::write_tail`].
+    /// with a tail, the codes only: the scale is `max |w|` over the tensor, see [`QuantType::write_tail`]. For a type
+    /// with lanes, the rows of one group one after the other; the last group of a tensor may have fewer.
     pub encode: Option<fn(values: &[f32], out: &mut [u8])>,
     /// Dot product of one row (whole blocks) with one token's activation, in the canonical float order of
     /// [`crate::numeric`], before the tensor scale.

@@ -11,6 +11,7 @@
 //! `limits::FFN_MAX` columns `|S_j| <= 131072 * 128 * 128 = 2^31` only where every weight is at an extreme that does
 //! not occur, and differences wrap back.
 
+use super::block::encode_signs;
 use super::{ActKind, ActRow, BlockHealth, Lane, TypeInfo};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
@@ -23,7 +24,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     tail: 32,
     act: ActKind::Row,
     decode: decode::<0>,
-    encode: None,
+    encode: Some(|values, group| encode_signs(values, group, encode_t2)),
     dot: dot::<0>,
     check,
 };

@@ -11,6 +11,7 @@
 //! <= 2^9 * 2^7 * n` stays within 32 bits for 32,768 columns, and beyond that wraps back as long as `R_j` itself
 //! is divided out of a 64-bit difference.
 
+use super::block::encode_signs;
 use super::{ActKind, ActRow, BlockHealth, Lane, TypeInfo};
 
 pub(super) const INFO: TypeInfo = TypeInfo {
@@ -23,7 +24,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     tail: 32,
     act: ActKind::Row,
     decode: decode::<0>,
-    encode: None,
+    encode: Some(|values, group| encode_signs(values, group, encode_t3)),
     dot: dot::<0>,
     check,
 };

@@ -10,7 +10,7 @@ A case is one synthetic model and 12 tokens. It passes if
 - the rms of all differences is under 3 % of the deviation of the logits. Both sides round activations to
   int8; where a value sits at a tie, f32 here and f64 there may round it differently, and that moves logits
   by a percent or so in a network of random weights;
-- where no tie was split the two agree closely: in one-layer models the best position is within 1e-6 of the
+- where no tie was split the two agree closely: in one-layer models the best position is within 1e-5 of the
   deviation, and with float activations all positions are within 1e-3 (keys and values are rounded to f16).
 
 Prints the worst figures of each architecture and type. The last line is `N passed, N failed`.
@@ -107,7 +107,7 @@ def judge(flags, want, got):
         return f"another token chosen, {gap:.3f} deviations away", rms, best
     if rms > (1e-3 if floats else 0.03):
         return "rms too large", rms, best
-    if flags["layers"] == 1 and best > 1e-6:
+    if flags["layers"] == 1 and best > 1e-5:
         return "no position agrees closely", rms, best
     return None, rms, best
 

@@ -35,11 +35,13 @@ fn run(options: &Options) -> Outcome {
     let (mut machine, ()) = engine::load(options, &opened, 1, |_, _| Ok(()))?;
     let (prompt, generate) = (tokens(&machine, options.bench_prompt), tokens(&machine, options.bench_generate));
     let (mut pp, mut tg) = (Vec::with_capacity(options.repetitions), Vec::with_capacity(options.repetitions));
+    machine.session.set_top(options.head_screen.then_some(1));
     warm_up(&mut machine, &prompt)?;
     machine.start_counting();
     measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut pp)?;
     measure(&mut machine, &generate, 1, options.repetitions, &mut tg)?;
     machine.stop_counting();
+    say_roofline(&machine);
     let tests: Vec<Test> =
         [Test::new("pp", &prompt, &pp), Test::new("tg", &generate, &tg)].into_iter().flatten().collect();
     let threads = machine.pool.threads();
@@ -63,6 +65,27 @@ impl Test {
         let n = tokens.len();
         let per_second = seconds.iter().map(|s| n as f64 / s).collect();
         (n > 0).then(|| Test { name: format!("{kind}{n}"), per_second })
+    }
+}
+
+/// Says with `-v` what a token must stream from memory, by part: the floor of its time.
+fn say_roofline(machine: &Machine) {
+    let (bytes, seen) = (machine.model.stream_bytes(), machine.session.screening());
+    let mb = |n: usize| n as f64 / 1e6;
+    log::debug!(
+        "bytes a token streams: attention {:.1} MB, feed-forward {:.1} MB, head {:.1} MB (its sketch {:.1} MB)",
+        mb(bytes.attention),
+        mb(bytes.feed_forward),
+        mb(bytes.head),
+        mb(bytes.sketch)
+    );
+    if seen.tokens > 0 {
+        let share = 100.0 * seen.rows as f64 / (seen.tokens * machine.model.hparams.n_vocab) as f64;
+        log::debug!(
+            "head screened for {} tokens: {share:.2} % of its rows read, the whole head for {} tokens",
+            seen.tokens,
+            seen.whole
+        );
     }
 }
 

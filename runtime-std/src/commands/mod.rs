@@ -2,9 +2,11 @@
 
 mod bench;
 mod chat;
+mod convert;
 mod detokenize;
 mod inspect;
 mod logits;
+mod pack;
 mod perplexity;
 mod quantize;
 mod run;
@@ -17,8 +19,8 @@ use crate::options::Options;
 use std::ffi::OsStr;
 
 pub(crate) use {
-    bench::BENCH, chat::CHAT, detokenize::DETOKENIZE, inspect::INSPECT, logits::LOGITS, perplexity::PERPLEXITY,
-    quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
+    bench::BENCH, chat::CHAT, convert::CONVERT, detokenize::DETOKENIZE, inspect::INSPECT, logits::LOGITS, pack::PACK,
+    perplexity::PERPLEXITY, quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
 };
 
 /// A command.
@@ -41,7 +43,7 @@ pub(crate) struct Command {
 
 /// Every command, in the order of the help text.
 pub(crate) static ALL: &[&Command] =
-    &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT, &QUANTIZE];
+    &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT, &QUANTIZE, &CONVERT, &PACK];
 
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
     ALL.iter().copied().find(|c| name == c.name)

@@ -76,7 +76,7 @@ fn wish(options: &Options, type_name: &str) -> Outcome<Wish> {
 }
 
 /// Writing over the file that is being read would end both. A missing output is no trouble.
-fn refuse_same_file(input: &Path, output: &Path) -> Outcome {
+pub(crate) fn refuse_same_file(input: &Path, output: &Path) -> Outcome {
     use std::os::unix::fs::MetadataExt;
     let identity = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
     if identity(output).is_some_and(|o| Some(o) == identity(input)) {

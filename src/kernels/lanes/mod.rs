@@ -18,7 +18,9 @@ macro_rules! unroll {
 }
 
 mod block32;
+mod bytes;
 mod k;
+pub(super) mod packed;
 mod ternary;
 
 use super::scalar::reference;
@@ -32,11 +34,12 @@ macro_rules! lane_types {
     ($with:ident; $($args:tt)*) => {
         $with! {
             $($args)*; Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 I2_S I2_S_ARM TQ1_0 TQ2_0 Q1_0 Q2_0 Q2_0_G128 PTQ1_0 STQ1_0
-            Q2_K Q3_K Q4_K Q5_K Q6_K
+            Q2_K Q3_K Q4_K Q5_K Q6_K Q8R
         }
     };
 }
 pub(super) use block32::{Q1_0, Q2_0, Q2_0_G128, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(super) use bytes::Q8R;
 pub(super) use k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 pub(super) use lane_types;
 pub(super) use ternary::{I2_S, I2_S_ARM, PTQ1_0, STQ1_0, TQ1_0, TQ2_0};
@@ -51,6 +54,8 @@ const TILE: usize = 8;
 pub(super) trait Lanes: Copy {
     /// Lanes of a vector.
     const N: usize;
+    /// Whether [`Lanes::dot`] takes any unsigned byte as a code, whatever [`Dot`] says.
+    const WIDE: bool;
     /// What [`Lanes::signed`] adds to every code.
     const BIAS: i32;
     /// `N` lanes of 32 bits: integers, 4 bytes each, or floats.
@@ -60,6 +65,7 @@ pub(super) trait Lanes: Copy {
     fn splat(self, v: u32) -> Self::V;
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
     fn or(self, a: Self::V, b: Self::V) -> Self::V;
+    fn xor(self, a: Self::V, b: Self::V) -> Self::V;
     /// Lanes shifted right by `n < 32`, zeros come in.
     fn shr(self, a: Self::V, n: u32) -> Self::V;
     /// Lanes shifted left by `n < 32`.
@@ -97,6 +103,9 @@ pub(super) trait Lanes: Copy {
     fn dot(self, part: Self::V, codes: Self::V, act: Self::V, how: Dot) -> Self::V;
     /// The i32 sums of partial sums made by [`Lanes::dot`].
     fn close(self, part: Self::V, how: Dot) -> Self::V;
+
+    /// The sum of all lanes.
+    fn sum(self, v: Self::V) -> i32;
 
     /// # Safety
     /// `p` holds 4 bytes.
@@ -238,8 +247,10 @@ pub(super) trait Unpack {
     unsafe fn finish<S: Lanes>(_: S, _: &Self::Scales<S::V>, _: At, _: &mut Sums<S::V>) {}
 
     /// Closes a row whose activation has the scale `d` and the sum `sum` ([`ActKind::Row`] only): its dot product.
+    /// # Safety
+    /// `tail` are the rows after their last block.
     #[inline(always)]
-    fn end<S: Lanes>(_: S, acc: S::V, _d: f32, _sum: i32) -> S::V {
+    unsafe fn end<S: Lanes>(_: S, acc: S::V, _d: f32, _sum: i32, _tail: Rows) -> S::V {
         acc
     }
 }
@@ -261,6 +272,7 @@ const fn dot_kind<U: Unpack>() -> Dot {
 #[derive(Clone, Copy)]
 struct Job<'a> {
     acts: &'a Acts<'a>,
+    group: Rows,
     blocks: usize,
     scale: f32,
     out: *mut f32,
@@ -290,7 +302,10 @@ impl Job<'_> {
     #[inline(always)]
     fn end<S: Lanes, U: Unpack>(&self, s: S, t: usize, acc: S::V) -> S::V {
         let acc = match self.acts.kind {
-            ActKind::Row => U::end(s, acc, self.acts.d[t], self.acts.sums[t]),
+            // SAFETY: the group's rows end there.
+            ActKind::Row => unsafe {
+                U::end(s, acc, self.acts.d[t], self.acts.sums[t], self.group.at(self.blocks * U::BYTES))
+            },
             _ => acc,
         };
         s.fmul(acc, s.splat(self.scale.to_bits()))
@@ -311,13 +326,14 @@ pub(super) unsafe fn rows<S: Lanes, U: Unpack>(s: S, w: &RowSpan<'_>, acts: &Act
         let group = Rows { first: w.data.as_ptr().wrapping_add(first * w.row_bytes), offset: 0, stride: w.row_bytes };
         let job = Job {
             acts,
+            group,
             blocks: w.cols / U::BLOCK,
             scale: w.scale,
             out: out.as_mut_ptr().wrapping_add(first),
             out_stride: out.stride(),
         };
         // SAFETY: rows first .. first + N exist, in the weights and in the tile.
-        unsafe { if acts.n == 1 { one_token::<S, U>(s, group, &job) } else { many_tokens::<S, U>(s, group, &job) } }
+        unsafe { if acts.n == 1 { one_token::<S, U>(s, &job) } else { many_tokens::<S, U>(s, &job) } }
         if first + S::N == w.rows {
             return;
         }
@@ -345,9 +361,9 @@ impl<S: Lanes, U: Unpack> Sink<S> for Products<S, U> {
 }
 
 /// # Safety
-/// The rows of `group` and of the job's output exist.
+/// The rows of the job's group and of its output exist.
 #[inline(always)]
-unsafe fn one_token<S: Lanes, U: Unpack>(s: S, group: Rows, job: &Job<'_>) {
+unsafe fn one_token<S: Lanes, U: Unpack>(s: S, job: &Job<'_>) {
     let zero = s.splat(0);
     let mut acc = zero;
     for b in 0..job.blocks {
@@ -355,7 +371,7 @@ unsafe fn one_token<S: Lanes, U: Unpack>(s: S, group: Rows, job: &Job<'_>) {
         let mut to = Products::<S, U> { s, parts: [zero; 16], q: act.q, unpack: PhantomData };
         // SAFETY: block b is in every row and in the activation.
         unsafe {
-            let w = U::unpack(s, group.at(b * U::BYTES), &mut to);
+            let w = U::unpack(s, job.group.at(b * U::BYTES), &mut to);
             let mut sums = Sums { total: zero, acc };
             for i in 0..U::BLOCK / U::SUB {
                 U::fold(s, &w, i, s.close(to.parts[i], const { dot_kind::<U>() }), act, &mut sums);
@@ -388,9 +404,9 @@ impl<S: Lanes> Sink<S> for Store<'_, S::V> {
 /// Between panels the sums of a row group lie in the output tile.
 ///
 /// # Safety
-/// The rows of `group` and of the job's output exist.
+/// The rows of the job's group and of its output exist.
 #[inline(always)]
-unsafe fn many_tokens<S: Lanes, U: Unpack>(s: S, group: Rows, job: &Job<'_>) {
+unsafe fn many_tokens<S: Lanes, U: Unpack>(s: S, job: &Job<'_>) {
     let mut panel =
         Panel::<S, U> { codes: [const { MaybeUninit::uninit() }; _], scales: [const { MaybeUninit::uninit() }; _] };
     let mut first = 0;
@@ -399,7 +415,7 @@ unsafe fn many_tokens<S: Lanes, U: Unpack>(s: S, group: Rows, job: &Job<'_>) {
         for (i, b) in blocks.clone().enumerate() {
             let codes = &mut panel.codes[i * U::BLOCK / 4..][..U::BLOCK / 4];
             // SAFETY: block b is in every row.
-            let scales = unsafe { U::unpack(s, group.at(b * U::BYTES), &mut Store(codes)) };
+            let scales = unsafe { U::unpack(s, job.group.at(b * U::BYTES), &mut Store(codes)) };
             panel.scales[i].write(scales);
         }
         let mut t = 0;

@@ -53,7 +53,7 @@ macro_rules! row_scaled {
 
             /// `((isum - sum) as f32) / d`.
             #[inline(always)]
-            fn end<S: Lanes>(s: S, acc: S::V, d: f32, sum: i32) -> S::V {
+            unsafe fn end<S: Lanes>(s: S, acc: S::V, d: f32, sum: i32, _: Rows) -> S::V {
                 s.fdiv(s.float(s.sub(acc, s.splat(sum as u32))), s.splat(d.to_bits()))
             }
         }

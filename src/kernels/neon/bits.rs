@@ -7,10 +7,11 @@
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 
-use super::dot::{Dot, sdot, transpose, zero};
+use super::dot::{Dot, prefetch, sdot, test_bits, transpose, zero};
 use super::gemv::gemv;
 use super::weight::{Scaled32, Unit, Weight, block4, each_group, fold, halves};
-use crate::quant::{ActRow, RowSpan};
+use crate::mem::TileMut;
+use crate::quant::{ActRow, Acts, RowSpan};
 
 pub(super) struct Q1_0;
 pub(super) struct Q2_0;
@@ -29,13 +30,17 @@ impl Weight for Q1_0 {
         unsafe {
             let bits = vreinterpretq_u8_u32(vdupq_n_u32(p.add(2 + 4 * g).cast::<u32>().read_unaligned()));
             core::array::from_fn(|h| {
-                let set = vtstq_u8(vqtbl1q_u8(bits, vld1q_u8(SPREAD[h].as_ptr())), vld1q_u8(BITS.as_ptr()));
+                let set = test_bits(vqtbl1q_u8(bits, vld1q_u8(SPREAD[h].as_ptr())), vld1q_u8(BITS.as_ptr()));
                 vnegq_s8(vreinterpretq_s8_u8(vorrq_u8(set, vdupq_n_u8(1))))
             })
         }
     }
     #[inline(always)]
-    unsafe fn gemv<D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    unsafe fn few<D: Dot>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
+        if acts.n != 1 {
+            return false;
+        }
+        let (act, out) = (acts.row(0), out.row_mut(0));
         // SAFETY: the caller's.
         unsafe { if D::FAST { signs_gemv(w, act, out) } else { gemv::<Self, D>(w, act, out) } }
     }
@@ -44,13 +49,13 @@ impl Weight for Q1_0 {
 /// Columns of Q1_0 whose activations are sorted at once: 8 KiB of stack.
 const SORTED: usize = 8192;
 
-/// [`Weight::gemv`] of Q1_0: the activation is sorted once for all rows, so that bit `k` of the 16 bytes of a block
+/// One token and Q1_0: the activation is sorted once for all rows, so that bit `k` of the 16 bytes of a block
 /// meets the 16 values it belongs to. Lane `i` of a row's sum is then its `i`-th 32 columns.
 ///
 /// # Safety
-/// As there; for a level with `SDOT`.
+/// Shapes agree as [`crate::kernels::RowsFn`] says; for a level with `SDOT`.
 #[inline(always)]
-unsafe fn signs_gemv(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+unsafe fn signs_gemv(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) -> bool {
     let mut sorted = MaybeUninit::<[int8x16_t; SORTED / 16]>::uninit();
     let x = sorted.as_mut_ptr().cast::<i8>();
     for start in (0..w.cols).step_by(SORTED) {
@@ -73,6 +78,8 @@ unsafe fn signs_gemv(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
                     let at = 4 * (start / 128 + b);
                     let (da, bsums) = (act.d[at..].as_ptr(), act.bsums[at..].as_ptr());
                     let p = p.map(|p| p.add(18 * b));
+                    // A line of one of the next four rows at a time: a line is three and a half blocks.
+                    prefetch(p[0].wrapping_add((4 + b % 4) * w.row_bytes));
                     let isum = signs4(p, x.add(128 * b), bsums);
                     let d = halves(p, 0);
                     for u in 0..4 {
@@ -87,6 +94,7 @@ unsafe fn signs_gemv(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
             }
         }
     }
+    true
 }
 
 /// Values `i`, `i + 8`, `i + 16`... of 128 to vector `i` of eight.
@@ -119,7 +127,7 @@ unsafe fn signs4(p: [*const u8; 4], x: *const i8, bsums: *const i16) -> [int32x4
             let v = vld1q_s8(x.add(16 * k));
             let mask = vdupq_n_u8(1 << k);
             for r in 0..4 {
-                acc[r] = sdot(acc[r], vreinterpretq_s8_u8(vtstq_u8(bits[r], mask)), v);
+                acc[r] = sdot(acc[r], vreinterpretq_s8_u8(test_bits(bits[r], mask)), v);
             }
         });
         // A lane is minus the sum over set bits; the whole is twice that sum less all values.

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, load32, test_bits};
+use super::dot::{Dot, load32, prefetch, test_bits};
 use super::weight::{RowScaledWide, Scaled32, ScaledMin32, Weight, Wide32};
 
 pub(super) struct Q4_0;
@@ -99,6 +99,7 @@ impl Weight for Q8R {
             unsafe {
                 let x = load32(x.add(32 * g));
                 for r in 0..4 {
+                    prefetch(p[r].wrapping_add(32 * g + 4 * 32 * groups));
                     acc[r] = D::dot32::<true>(acc[r], load32(p[r].add(32 * g).cast()), x);
                 }
             }

@@ -3,28 +3,28 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, reduce4, zero};
+use super::dot::{Dot, prefetch, reduce4, zero};
 use super::weight::{Style, Unit, Weight, finish_row, fold, halves};
 use crate::quant::{ActRow, RowSpan};
 
-/// All rows of `w` times one token.
+/// All rows of `w` times one token. Returns true, see [`Weight::few`].
 ///
 /// # Safety
 /// Shapes agree as [`crate::kernels::RowsFn`] says, for the type `W`; `out` holds `w.rows` values.
 #[inline(always)]
-pub(super) unsafe fn gemv<W: Weight, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+pub(super) unsafe fn gemv<W: Weight, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) -> bool {
     for (i, out) in out.chunks_mut(4).enumerate() {
         // A last group of fewer rows repeats its last row.
         let p = core::array::from_fn(|r| w.data[(4 * i + r.min(out.len() - 1)) * w.row_bytes..].as_ptr());
         // SAFETY: each pointer has a whole row of `w.cols` weights behind it.
-        let sums =
-            unsafe { if W::Style::ROW { whole_rows::<W, D>(p, w, act) } else { blocks::<W, D>(p, w.cols, act) } };
+        let sums = unsafe { if W::Style::ROW { whole_rows::<W, D>(p, w, act) } else { blocks::<W, D>(p, w, act) } };
         let mut values = [0f32; 4];
         // SAFETY: four values.
         unsafe { vst1q_f32(values.as_mut_ptr(), vmulq_n_f32(sums, w.scale)) };
         let rows = out.len();
         out.copy_from_slice(&values[..rows]);
     }
+    true
 }
 
 #[inline(always)]
@@ -42,13 +42,14 @@ unsafe fn whole_rows<W: Weight, D: Dot>(p: [*const u8; 4], w: &RowSpan<'_>, act:
 }
 
 #[inline(always)]
-unsafe fn blocks<W: Weight, D: Dot>(mut p: [*const u8; 4], k: usize, act: ActRow<'_>) -> float32x4_t {
+unsafe fn blocks<W: Weight, D: Dot>(mut p: [*const u8; 4], w: &RowSpan<'_>, act: ActRow<'_>) -> float32x4_t {
+    let ahead = 4 * w.row_bytes;
     let unit = W::Style::UNIT;
     let (mut x, mut da, mut bsums) = (act.q.as_ptr(), act.d.as_ptr(), act.bsums.as_ptr());
     // SAFETY: registers only.
     let mut acc = unsafe { vdupq_n_f32(0.0) };
-    for _ in 0..k / W::BLOCK {
-        // SAFETY: k / BLOCK blocks lie behind each pointer; the token has as many units as the row, each with
+    for _ in 0..w.cols / W::BLOCK {
+        // SAFETY: cols / BLOCK blocks lie behind each pointer; the token has as many units as the row, each with
         // `UNIT` values, one scale and `SUMS` sums.
         unsafe {
             let d = halves(p, W::SCALE_AT);
@@ -62,6 +63,7 @@ unsafe fn blocks<W: Weight, D: Dot>(mut p: [*const u8; 4], k: usize, act: ActRow
             let units = W::BLOCK / unit;
             (x, da, bsums) = (x.add(W::BLOCK), da.add(units), bsums.add(units * W::Style::SUMS));
             for p in &mut p {
+                prefetch(p.wrapping_add(ahead));
                 *p = p.add(W::BYTES);
             }
         }

@@ -56,19 +56,17 @@ macro_rules! level {
 
             #[target_feature(enable = $features)]
             #[inline(never)]
-            unsafe fn gemv<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+            unsafe fn gemv<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
                 // SAFETY: the caller keeps the contract of `RowsFn`.
-                unsafe { W::gemv::<Step>(w, acts.row(0), out.row_mut(0)) }
+                unsafe { W::few::<Step>(w, acts, out) }
             }
 
             #[target_feature(enable = $features)]
             unsafe fn rows<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
                 // SAFETY: the caller keeps the contract of `RowsFn`; this CPU has the level's features.
                 unsafe {
-                    match acts.n {
-                        0 => {}
-                        1 => gemv::<W>(w, acts, out),
-                        _ => gemm::gemm::<W, Step>(w, acts, out, (tile4::<W::Style>, tile2::<W::Style>)),
+                    if acts.n > 0 && !gemv::<W>(w, acts, out) {
+                        gemm::gemm::<W, Step>(w, acts, out, (tile4::<W::Style>, tile2::<W::Style>));
                     }
                 }
             }

@@ -1,13 +1,14 @@
 //! trill's own types whose rows share their bytes; layouts in `src/quant/t2.rs`, `t3.rs`, `s2.rs`.
 //!
-//! One token: two groups at a time share the activation, and no code is taken out of a byte. Several tokens: a
-//! panel is made of single rows, so there the codes are.
+//! Up to four tokens (one, or a draft to verify): no code is taken out of a byte. More tokens: a panel is made
+//! of single rows, so there the codes are.
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, load32, reduce4, sdot, triple, zero};
+use super::dot::{Dot, load32, prefetch, reduce4, triple, zero};
 use super::weight::{RowScaled, Weight, WholeRow};
-use crate::quant::{ActRow, RowSpan};
+use crate::mem::TileMut;
+use crate::quant::{Acts, RowSpan};
 
 pub(super) struct T2;
 pub(super) struct T3;
@@ -15,39 +16,80 @@ pub(super) struct S2;
 
 /// A type with [`Weight::LANES`] rows, at most 5, in the same bytes.
 trait Group: Weight {
-    /// `G` groups times one token: sums of each row, spread over four lanes.
+    /// `G` groups times `T` tokens: sums of each row, spread over four lanes. Reads ahead `ahead` bytes further.
     ///
     /// # Safety
-    /// `k` bytes must be readable at each pointer and `k` values at `x`; `k` is a multiple of 64.
-    unsafe fn sums<D: Dot, const G: usize>(p: [*const u8; G], k: usize, x: *const i8) -> [[int32x4_t; 5]; G];
+    /// `k` bytes must be readable at each pointer and `k` values at each token; `k` is a multiple of 64.
+    unsafe fn sums<D: Dot, const G: usize, const T: usize>(
+        p: [*const u8; G],
+        k: usize,
+        x: [*const i8; T],
+        ahead: usize,
+    ) -> [[[int32x4_t; 5]; T]; G];
 
     /// The exact sum of row `lane` from what `sums` adds up to and the sum of all activations.
     fn isum(sum: i32, lane: usize, all: i32) -> i32;
 }
 
-/// [`Weight::gemv`] for groups.
+/// [`Weight::few`] for groups: as many groups and tokens together as there are registers for their sums.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn gemv<W: Group, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
-    let last = w.rows.div_ceil(W::LANES).saturating_sub(1);
-    for (pair, out) in out.chunks_mut(2 * W::LANES).enumerate() {
-        // An odd group at the end is done twice.
-        let p = [2 * pair, (2 * pair + 1).min(last)].map(|g| w.data[g * w.row_bytes..].as_ptr());
-        // SAFETY: a group holds at least `cols` bytes, and the token `cols` values.
-        let sums = unsafe { W::sums::<D, 2>(p, w.cols, act.q.as_ptr()) };
-        for ((out, p), s) in out.chunks_mut(W::LANES).zip(p).zip(sums) {
-            let mut all = [0i32; 5];
-            // SAFETY: five values.
-            unsafe {
-                vst1q_s32(all.as_mut_ptr(), reduce4([s[0], s[1], s[2], s[3]]));
-                all[4] = vaddvq_s32(s[4]);
+unsafe fn few<W: Group, D: Dot>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        match acts.n {
+            1 => batch::<W, D, 2, 1>(w, acts, out, 0),
+            2..=4 if !D::FAST => return false,
+            2 if W::LANES == 4 => batch::<W, D, 2, 2>(w, acts, out, 0),
+            2 => batch::<W, D, 1, 2>(w, acts, out, 0),
+            3 => batch::<W, D, 1, 3>(w, acts, out, 0),
+            4 if W::LANES == 4 => batch::<W, D, 1, 4>(w, acts, out, 0),
+            4 => {
+                batch::<W, D, 1, 2>(w, acts, out, 0);
+                batch::<W, D, 1, 2>(w, acts, out, 2);
             }
-            for (lane, (out, sum)) in out.iter_mut().zip(all).enumerate() {
-                // SAFETY: the group is readable.
-                let row_scale = unsafe { W::row_scale(p, w.row_bytes, lane) };
-                *out = W::isum(sum, lane, act.sum) as f32 / act.d[0] * row_scale * w.scale;
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// All rows times tokens `from..from + T`, `G` groups at a time.
+///
+/// # Safety
+/// Shapes agree as [`crate::kernels::RowsFn`] says, and the tokens exist.
+#[inline(always)]
+unsafe fn batch<W: Group, D: Dot, const G: usize, const T: usize>(
+    w: &RowSpan<'_>,
+    acts: &Acts<'_>,
+    out: &mut TileMut<'_, f32>,
+    from: usize,
+) {
+    let tokens: [_; T] = core::array::from_fn(|t| acts.row(from + t));
+    let x = tokens.map(|a| a.q.as_ptr());
+    let groups = w.rows.div_ceil(W::LANES);
+    for first in (0..groups).step_by(G) {
+        // A group that does not exist repeats the last.
+        let p: [_; G] = core::array::from_fn(|g| w.data[(first + g).min(groups - 1) * w.row_bytes..].as_ptr());
+        // SAFETY: a group holds at least `cols` bytes, and each token `cols` values.
+        let sums = unsafe { W::sums::<D, G, T>(p, w.cols, x, G * w.row_bytes) };
+        for (g, (p, sums)) in p.into_iter().zip(sums).enumerate() {
+            for (t, (act, s)) in tokens.iter().zip(sums).enumerate() {
+                let mut all = [0i32; 5];
+                // SAFETY: five values.
+                unsafe {
+                    vst1q_s32(all.as_mut_ptr(), reduce4([s[0], s[1], s[2], s[3]]));
+                    all[4] = vaddvq_s32(s[4]);
+                }
+                let rows = (first + g) * W::LANES..w.rows.min((first + g + 1) * W::LANES);
+                for (lane, row) in rows.enumerate() {
+                    // SAFETY: the group is readable.
+                    let row_scale = unsafe { W::row_scale(p, w.row_bytes, lane) };
+                    let isum = W::isum(all[lane], lane, act.sum);
+                    out.row_mut(from + t)[row] = isum as f32 / act.d[0] * row_scale * w.scale;
+                }
             }
         }
     }
@@ -55,31 +97,43 @@ unsafe fn gemv<W: Group, D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f3
 
 /// Sums of the two-bit fields of bytes, the top one read as a signed number. `S_j` sums the bytes with all
 /// but the fields up to `j` masked off, so `S_j - S_{j-1}` is `4^j` times the sum of field `j`.
+///
+/// # Safety
+/// As [`Group::sums`].
 #[inline(always)]
-unsafe fn crumb_sums<D: Dot, const G: usize>(p: [*const u8; G], k: usize, x: *const i8) -> [[int32x4_t; 5]; G] {
-    let mut s = [[zero(); 5]; G];
+unsafe fn crumb_sums<D: Dot, const G: usize, const T: usize>(
+    p: [*const u8; G],
+    k: usize,
+    x: [*const i8; T],
+    ahead: usize,
+) -> [[[int32x4_t; 5]; T]; G] {
+    let mut s = [[[zero(); 5]; T]; G];
     // SAFETY: the caller's.
     unsafe {
         let masks = [3, 15, 63].map(|m| vdupq_n_s8(m));
         for i in (0..k).step_by(16) {
-            let v = vld1q_s8(x.add(i));
+            let mut v = [vdupq_n_s8(0); T];
+            for t in 0..T {
+                v[t] = vld1q_s8(x[t].add(i));
+            }
             for g in 0..G {
+                prefetch(p[g].wrapping_add(i + ahead));
                 let b = vld1q_s8(p[g].add(i).cast());
-                if D::FAST {
-                    for j in 0..3 {
-                        s[g][j] = sdot(s[g][j], vandq_s8(b, masks[j]), v);
-                    }
-                    s[g][3] = sdot(s[g][3], b, v);
-                } else {
-                    for j in 0..4 {
-                        s[g][j] = D::dot16(s[g][j], crumb(b, j), v);
+                for j in 0..4 {
+                    let part = match (D::FAST, j) {
+                        (false, _) => crumb(b, j),
+                        (true, 3) => b,
+                        (true, _) => vandq_s8(b, masks[j]),
+                    };
+                    for t in 0..T {
+                        s[g][t][j] = D::dot16(s[g][t][j], part, v[t]);
                     }
                 }
             }
         }
         if D::FAST {
             // A lane's difference is exact: each S_j of a lane is below 2^31 for 2^17 columns.
-            for s in &mut s {
+            for s in s.as_flattened_mut() {
                 *s = [
                     s[0],
                     vshrq_n_s32::<2>(vsubq_s32(s[1], s[0])),
@@ -118,9 +172,14 @@ fn trit(s: int8x16_t) -> int8x16_t {
 
 impl Group for T2 {
     #[inline(always)]
-    unsafe fn sums<D: Dot, const G: usize>(p: [*const u8; G], k: usize, x: *const i8) -> [[int32x4_t; 5]; G] {
+    unsafe fn sums<D: Dot, const G: usize, const T: usize>(
+        p: [*const u8; G],
+        k: usize,
+        x: [*const i8; T],
+        ahead: usize,
+    ) -> [[[int32x4_t; 5]; T]; G] {
         // SAFETY: the caller's.
-        unsafe { crumb_sums::<D, G>(p, k, x) }
+        unsafe { crumb_sums::<D, G, T>(p, k, x, ahead) }
     }
     #[inline(always)]
     fn isum(sum: i32, lane: usize, all: i32) -> i32 {
@@ -142,17 +201,22 @@ impl Weight for T2 {
         }
     }
     #[inline(always)]
-    unsafe fn gemv<D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    unsafe fn few<D: Dot>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
         // SAFETY: the caller's.
-        unsafe { gemv::<Self, D>(w, act, out) }
+        unsafe { few::<Self, D>(w, acts, out) }
     }
 }
 
 impl Group for S2 {
     #[inline(always)]
-    unsafe fn sums<D: Dot, const G: usize>(p: [*const u8; G], k: usize, x: *const i8) -> [[int32x4_t; 5]; G] {
+    unsafe fn sums<D: Dot, const G: usize, const T: usize>(
+        p: [*const u8; G],
+        k: usize,
+        x: [*const i8; T],
+        ahead: usize,
+    ) -> [[[int32x4_t; 5]; T]; G] {
         // SAFETY: the caller's.
-        unsafe { crumb_sums::<D, G>(p, k, x) }
+        unsafe { crumb_sums::<D, G, T>(p, k, x, ahead) }
     }
     #[inline(always)]
     fn isum(sum: i32, lane: usize, all: i32) -> i32 {
@@ -179,37 +243,51 @@ impl Weight for S2 {
         0.5 * unsafe { row.add(row_bytes - 64 + 4 * lane).cast::<f32>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn gemv<D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    unsafe fn few<D: Dot>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
         // SAFETY: the caller's.
-        unsafe { gemv::<Self, D>(w, act, out) }
+        unsafe { few::<Self, D>(w, acts, out) }
     }
 }
 
 impl Group for T3 {
     #[inline(always)]
-    unsafe fn sums<D: Dot, const G: usize>(p: [*const u8; G], k: usize, x: *const i8) -> [[int32x4_t; 5]; G] {
-        let (mut s, mut last) = ([[zero(); 5]; G], [zero(); G]);
+    unsafe fn sums<D: Dot, const G: usize, const T: usize>(
+        p: [*const u8; G],
+        k: usize,
+        x: [*const i8; T],
+        ahead: usize,
+    ) -> [[[int32x4_t; 5]; T]; G] {
+        let (mut s, mut last) = ([[[zero(); 5]; T]; G], [[zero(); T]; G]);
         // SAFETY: the caller's.
         unsafe {
             for i in (0..k).step_by(16) {
-                let v = vld1q_s8(x.add(i));
+                let mut v = [vdupq_n_s8(0); T];
+                for t in 0..T {
+                    v[t] = vld1q_s8(x[t].add(i));
+                }
                 for g in 0..G {
+                    prefetch(p[g].wrapping_add(i + ahead));
                     let mut b = vld1q_s8(p[g].add(i).cast());
                     for j in 0..5 {
-                        s[g][j] = if D::FAST { sdot(s[g][j], b, v) } else { D::dot16(s[g][j], trit(b), v) };
+                        let part = if D::FAST { b } else { trit(b) };
+                        for t in 0..T {
+                            s[g][t][j] = D::dot16(s[g][t][j], part, v[t]);
+                        }
                         b = triple(b);
                     }
                     if D::FAST {
-                        last[g] = sdot(last[g], b, v);
+                        for t in 0..T {
+                            last[g][t] = D::dot16(last[g][t], b, v[t]);
+                        }
                     }
                 }
             }
             if D::FAST {
                 // 3 S_j - S_{j+1} is 256 times the sum of row j; a lane's fits in 32 bits even where a product wraps.
-                for g in 0..G {
+                for (s, last) in s.as_flattened_mut().iter_mut().zip(last.as_flattened()) {
                     for j in 0..5 {
-                        let next = if j == 4 { last[g] } else { s[g][j + 1] };
-                        s[g][j] = vshrq_n_s32::<8>(vsubq_s32(vmulq_n_s32(s[g][j], 3), next));
+                        let next = if j == 4 { *last } else { s[j + 1] };
+                        s[j] = vshrq_n_s32::<8>(vsubq_s32(vmulq_n_s32(s[j], 3), next));
                     }
                 }
             }
@@ -234,8 +312,8 @@ impl Weight for T3 {
         unsafe { load32(p.add(32 * g).cast()).map(|b| trit(vmulq_s8(b, vdupq_n_s8(POWERS[lane])))) }
     }
     #[inline(always)]
-    unsafe fn gemv<D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    unsafe fn few<D: Dot>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
         // SAFETY: the caller's.
-        unsafe { gemv::<Self, D>(w, act, out) }
+        unsafe { few::<Self, D>(w, acts, out) }
     }
 }

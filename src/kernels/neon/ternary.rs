@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, sdot, triple, zero};
+use super::dot::{Dot, prefetch, sdot, triple, zero};
 use super::weight::{Scaled32, Scaled256, Weight, WholeRow};
 
 pub(super) struct I2S;
@@ -31,7 +31,7 @@ impl Weight for I2S {
         init: int32x4_t,
     ) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 32, true>(p, groups / 4, x, init) }
+        unsafe { crumbs4::<D, 32, true>(p, groups / 4, x, init, 4 * 32 * (groups / 4)) }
     }
 }
 
@@ -54,7 +54,7 @@ impl Weight for I2SArm {
         init: int32x4_t,
     ) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 16, true>(p, groups / 2, x, init) }
+        unsafe { crumbs4::<D, 16, true>(p, groups / 2, x, init, 4 * 16 * (groups / 2)) }
     }
 }
 
@@ -75,7 +75,7 @@ impl Weight for Tq2_0 {
     #[inline(always)]
     unsafe fn dot4<D: Dot>(p: [*const u8; 4], _: usize, _: usize, x: *const i8, init: int32x4_t) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 32, false>(p, 2, x, init) }
+        unsafe { crumbs4::<D, 32, false>(p, 2, x, init, 66 * 4) }
     }
 }
 
@@ -102,7 +102,8 @@ unsafe fn crumb(p: *const u8, field: usize) -> int8x16_t {
 /// `j`, first columns in the top bits if `HIGH_FIRST`, else in the lowest.
 ///
 /// With `SDOT` three of the four fields are only masked, not shifted: their products are 1, 4 and 16 times as
-/// large and go to an accumulator each. The three meet at the end, where shifts are few.
+/// large and go to an accumulator each. The three meet at the end, where shifts are few. Bytes `ahead` of a row are
+/// asked for.
 ///
 /// # Safety
 /// The blocks must be readable, and `4 * SPAN * blocks` values at `x`.
@@ -112,6 +113,7 @@ unsafe fn crumbs4<D: Dot, const SPAN: usize, const HIGH_FIRST: bool>(
     blocks: usize,
     x: *const i8,
     init: int32x4_t,
+    ahead: usize,
 ) -> [int32x4_t; 4] {
     let at = |field: usize| SPAN * if HIGH_FIRST { 3 - field } else { field };
     let (mut ones, mut fours, mut sixteens) = ([init; 4], [zero(); 4], [zero(); 4]);
@@ -119,6 +121,7 @@ unsafe fn crumbs4<D: Dot, const SPAN: usize, const HIGH_FIRST: bool>(
     unsafe {
         let masks = [3, 12, 48].map(|m| vdupq_n_u8(m));
         for b in 0..blocks {
+            p.iter().for_each(|p| prefetch(p.wrapping_add(SPAN * b + ahead)));
             for half in 0..SPAN / 16 {
                 let x = x.add(4 * SPAN * b + 16 * half);
                 let x = [0, 1, 2, 3].map(|field| vld1q_s8(x.add(at(field))));

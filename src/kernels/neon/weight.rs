@@ -5,7 +5,8 @@ use core::arch::aarch64::*;
 use super::dot::{Dot, load32, reduce4, zero};
 use super::floats::widen_low;
 use super::gemv::gemv;
-use crate::quant::{ActRow, RowSpan};
+use crate::mem::TileMut;
+use crate::quant::{Acts, RowSpan};
 
 /// Where integers become floats, the same for many types.
 pub(super) trait Style {
@@ -143,14 +144,15 @@ pub(super) trait Weight: Sized {
         unsafe { [vdupq_n_s16(0); 2] }
     }
 
-    /// All rows of `w` times one token.
+    /// All rows of `w` times the tokens, if that is better done without a panel: true if it was done. One token
+    /// always is.
     ///
     /// # Safety
-    /// Shapes agree as [`crate::kernels::RowsFn`] says; `out` holds `w.rows` values.
+    /// Shapes agree as [`crate::kernels::RowsFn`] says.
     #[inline(always)]
-    unsafe fn gemv<D: Dot>(w: &RowSpan<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    unsafe fn few<D: Dot>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
         // SAFETY: the caller's.
-        unsafe { gemv::<Self, D>(w, act, out) }
+        unsafe { acts.n == 1 && gemv::<Self, D>(w, acts.row(0), out.row_mut(0)) }
     }
 
     /// Four rows times one token over columns `32 * first..32 * (first + groups)`, starting from `init`;

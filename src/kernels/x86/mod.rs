@@ -9,7 +9,7 @@ mod zmm;
 /// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`].
 macro_rules! level {
     ($features:literal, $token:ty, $base:expr; $($ty:ident)*) => {
-        level!(table $features, $token, $base; floats: F32 F16 BF16; lanes: $($ty)*);
+        level!(table $features, $token, $base; floats: F32 F16 BF16; packed: T2 T3 S2; lanes: $($ty)*);
     };
     (table $features:literal, $token:ty, $base:expr; $($room:ident: $($ty:ident)*);*) => {
         pub(super) const TABLE: Kernels = $base$($(.with(QuantType::$ty, {
@@ -25,7 +25,7 @@ macro_rules! level {
 
 mod avx2 {
     use super::{floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::packed, scalar::BASE};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -36,7 +36,7 @@ mod avx2 {
 
 mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes};
+    use crate::kernels::{Kernels, lanes, lanes::packed};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -46,7 +46,7 @@ mod avx_vnni {
 
 mod avx512 {
     use super::{floats, zmm::Zmm};
-    use crate::kernels::{Kernels, lanes, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::packed, scalar::BASE};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 

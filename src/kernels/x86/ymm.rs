@@ -54,12 +54,14 @@ unsafe fn four(at: Rows, r: usize) -> __m128i {
 
 impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     const N: usize = 8;
+    const WIDE: bool = VNNI;
     const BIAS: i32 = if VNNI { 128 } else { 0 };
     type V = __m256i;
 
     lane_wise!(
         and = _mm256_and_si256,
         or = _mm256_or_si256,
+        xor = _mm256_xor_si256,
         add = _mm256_add_epi32,
         sub = _mm256_sub_epi32,
         mul = _mm256_mullo_epi32,
@@ -198,6 +200,16 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
             // SAFETY: `self` proves the instructions.
             Dot::Narrow if !VNNI => unsafe { _mm256_madd_epi16(part, _mm256_set1_epi16(1)) },
             _ => part,
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m256i) -> i32 {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b1110>(v));
+            _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b01>(v)))
         }
     }
 

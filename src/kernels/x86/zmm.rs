@@ -54,12 +54,14 @@ unsafe fn four(at: Rows, r: usize) -> __m128i {
 
 impl Lanes for Zmm {
     const N: usize = 16;
+    const WIDE: bool = true;
     const BIAS: i32 = 128;
     type V = __m512i;
 
     lane_wise!(
         and = _mm512_and_si512,
         or = _mm512_or_si512,
+        xor = _mm512_xor_si512,
         add = _mm512_add_epi32,
         sub = _mm512_sub_epi32,
         mul = _mm512_mullo_epi32,
@@ -172,6 +174,12 @@ impl Lanes for Zmm {
     #[inline(always)]
     fn close(self, part: __m512i, _: Dot) -> __m512i {
         part
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m512i) -> i32 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_reduce_add_epi32(v) }
     }
 
     #[inline(always)]

@@ -1,0 +1,226 @@
+//! Writes a packed model and reads it again before it gets its name.
+
+use super::{Fate, Plan, VERSION};
+use crate::exit::{Code, Failure, Outcome, reason};
+use crate::generate::stop_if_interrupted;
+use crate::gguf_write::{Metadata, Record, Writer};
+use crate::host::mmap;
+use crate::options::Verbosity;
+use crate::recode::{Drift, Recoder, Rows};
+use crate::report::progress::Progress;
+use sha2::{Digest, Sha256};
+use std::io::{self, Write};
+use std::path::Path;
+use trill::gguf::{Gguf, Value, keys};
+use trill::mem::Carver;
+use trill::model::Model;
+use trill::quant::Matrix;
+
+/// Every tensor starts at a multiple of this: a line of the cache, and a vector of the widest kernels.
+const ALIGNMENT: u32 = 64;
+/// Prefix of our keys.
+const PREFIX: &str = "trill.pack.";
+
+/// What `trill.pack.*` says of a file's making.
+pub(crate) struct Provenance<'a> {
+    /// SHA-256 of the input, in hexadecimal.
+    pub(crate) source: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) head: &'a str,
+    pub(crate) sketch: bool,
+}
+
+/// What happened to a tensor on its way.
+#[derive(Clone, Copy)]
+struct Written {
+    drift: Option<Drift>,
+    /// Of the bytes, for tensors that cannot be compared with the input weight by weight.
+    digest: Option<[u8; 32]>,
+}
+
+/// A packed file.
+pub(crate) struct Packed {
+    /// How far the head's new weights are from the old ones, if it changed.
+    pub(crate) head_drift: Option<Drift>,
+    pub(crate) bytes: u64,
+}
+
+/// Writes `plans` to `output`; the file appears there when it has been read back and found right.
+pub(crate) fn write(
+    gguf: &Gguf<'_>,
+    plans: &[Plan<'_>],
+    provenance: &Provenance<'_>,
+    output: &Path,
+    threads: usize,
+    verbosity: Verbosity,
+) -> Outcome<Packed> {
+    let mut records = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let dims = &plan.source.dims[..plan.source.n_dims as usize];
+        let type_id = plan.ty.info().ggml_id.unwrap_or(plan.source.type_id);
+        records.push(Record { name: plan.name, dims, type_id, bytes: plan.bytes()? });
+    }
+    let metadata = metadata(gguf, provenance);
+    let mut writer = Writer::create(output, &metadata, &records, ALIGNMENT.into())?;
+    let total = plans.iter().map(|p| p.source.elements()).sum();
+    let mut progress = Progress::new("packing", "weights", total, verbosity);
+    let (mut done, mut written) = (0, Vec::with_capacity(plans.len()));
+    for plan in plans {
+        let mut result = None;
+        writer.tensor(|out| {
+            let mut so_far = done;
+            let mut step = |more| {
+                so_far += more;
+                progress.update(so_far);
+                stop_if_interrupted()
+            };
+            result = Some(one(plan, threads, out, &mut step).map_err(|f| match f.code {
+                Code::Data => Failure::new(f.code, format!("{}: {}", plan.name, f.message)),
+                _ => f,
+            })?);
+            Ok(())
+        })?;
+        done += plan.source.elements();
+        written.extend(result);
+    }
+    drop(progress);
+    let head = plans.iter().zip(&written).find(|(plan, _)| matches!(plan.fate, Fate::Head(_)));
+    let head_drift = head.and_then(|(_, w)| w.drift);
+    writer.inspect(|path| verify(path, gguf, plans, &written, provenance, verbosity))?;
+    Ok(Packed { head_drift, bytes: writer.finish()? })
+}
+
+/// The input's metadata in its order, what it says of an earlier packing replaced.
+fn metadata(gguf: &Gguf<'_>, provenance: &Provenance<'_>) -> Metadata {
+    let mut metadata = Metadata::default();
+    let alignment = Value::U32(ALIGNMENT);
+    for entry in gguf.entries().iter().filter(|e| !e.key.starts_with(PREFIX)) {
+        metadata.value(entry.key, if entry.key == keys::ALIGNMENT { &alignment } else { &entry.value });
+    }
+    if gguf.value(keys::ALIGNMENT).is_none() {
+        metadata.value(keys::ALIGNMENT, &alignment);
+    }
+    let mut own = |name: &str, value: Value<'_>| metadata.value(&format!("{PREFIX}{name}"), &value);
+    own("version", Value::U32(VERSION));
+    own("writer", Value::Str(concat!("trill ", env!("CARGO_PKG_VERSION")).as_bytes()));
+    own("source_sha256", Value::Str(provenance.source.as_bytes()));
+    own("target", Value::Str(provenance.target.as_bytes()));
+    own("head", Value::Str(provenance.head.as_bytes()));
+    own("sketch", Value::Bool(provenance.sketch));
+    metadata
+}
+
+/// Passes bytes on and takes their digest.
+struct Digesting<'w> {
+    out: &'w mut dyn Write,
+    digest: Sha256,
+}
+
+impl Write for Digesting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.digest.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn one(
+    plan: &Plan<'_>,
+    threads: usize,
+    out: &mut dyn Write,
+    step: &mut dyn FnMut(usize) -> Outcome,
+) -> Outcome<Written> {
+    if let Fate::Copied(_) = plan.fate {
+        out.write_all(plan.source.data).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
+        return Ok(Written { drift: None, digest: None });
+    }
+    let matrix = plan.matrix();
+    let read = |row: usize, values: &mut [f32]| matrix.decode_row(row, values);
+    let rows = Rows { rows: matrix.rows(), cols: matrix.cols(), read: &read };
+    let recoder = Recoder { ty: plan.ty, threads };
+    if let Fate::Packed(_) = plan.fate {
+        return Ok(Written { drift: Some(recoder.write(&rows, out, step)?), digest: None });
+    }
+    let mut out = Digesting { out, digest: Sha256::new() };
+    let drift = recoder.write(&rows, &mut out, step)?;
+    Ok(Written { drift: Some(drift), digest: Some(out.digest.finalize().into()) })
+}
+
+/// Reads the file at `path` and compares it with what was meant.
+fn verify(
+    path: &Path,
+    gguf: &Gguf<'_>,
+    plans: &[Plan<'_>],
+    written: &[Written],
+    provenance: &Provenance<'_>,
+    verbosity: Verbosity,
+) -> Outcome {
+    let wrong = |what: &str| Failure::new(Code::Io, format!("{what} is not what was written; is the disk sound?"));
+    let file = mmap::open(path, true)?;
+    let need = Gguf::index_bytes(file.bytes).map_err(|_| wrong("the file's header"))?;
+    let index = crate::host::memory::Arena::reserve(need)?.leak();
+    let packed = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|_| wrong("the file's header"))?;
+    let mut again = Metadata::default();
+    packed.entries().iter().for_each(|e| again.value(e.key, &e.value));
+    if again != metadata(gguf, provenance) || packed.tensors().len() != plans.len() {
+        return Err(wrong("the file's header"));
+    }
+    let total = plans.iter().map(|p| p.source.elements()).sum();
+    let mut progress = Progress::new("verifying", "weights", total, verbosity);
+    let mut done = 0;
+    for ((plan, written), tensor) in plans.iter().zip(written).zip(packed.tensors()) {
+        let place = tensor.name == plan.name && tensor.dims == plan.source.dims && tensor.ty == plan.ty;
+        let sound = place
+            && match (plan.fate, written.digest) {
+                (Fate::Copied(_), _) => tensor.data == plan.source.data,
+                (_, Some(digest)) => Sha256::digest(tensor.data)[..] == digest,
+                (_, None) => same_weights(&plan.matrix(), &tensor.matrix().expect("a tensor of a parsed file")),
+            };
+        if !sound {
+            return Err(wrong(plan.name));
+        }
+        done += plan.source.elements();
+        progress.update(done);
+        stop_if_interrupted()?;
+    }
+    // What trill cannot load must not get the name either.
+    Model::load(&packed, &mut Carver::measure())?;
+    Ok(())
+}
+
+/// Whether two matrices hold the same weights, in whatever types.
+fn same_weights(a: &Matrix<'_>, b: &Matrix<'_>) -> bool {
+    let (mut x, mut y) = (vec![0f32; a.cols()], vec![0f32; b.cols()]);
+    (0..a.rows()).all(|row| {
+        a.decode_row(row, &mut x);
+        b.decode_row(row, &mut y);
+        x == y
+    })
+}
+
+/// SHA-256 of `bytes`, in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8], verbosity: Verbosity) -> Outcome<String> {
+    let mut progress = Progress::new("reading", "bytes", bytes.len(), verbosity);
+    let mut digest = Sha256::new();
+    for (i, chunk) in bytes.chunks(1 << 24).enumerate() {
+        digest.update(chunk);
+        progress.update(i << 24);
+        stop_if_interrupted()?;
+    }
+    Ok(digest.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests() {
+        let hex = sha256(b"abc", Verbosity::Quiet).unwrap();
+        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,354 @@
+#!/usr/bin/env python3
+"""Hugging Face folders with random weights, and transformers' arithmetic on them: what `trill convert` is held against.
+
+  hf.py make FOLDER --form packed [--large]      writes one
+  hf.py check --trill target/release/trill       makes all forms, converts them, compares logits
+
+The forms: `packed` (BitNet, uint8 codes, weight_scale multiplies), `masters` (BitNet, bf16 masters rounded
+at run time), `llama-packed` (Falcon-E, Falcon3, Llama3 1.58: weight_scale divides), `bitnet-silu` (1bitLLM's
+names and SiLU), `llama`, `llama3` (rope as in Llama 3.1, two shards), `qwen2`, `qwen3` (plain bf16).
+`--large` gives `packed` and `masters` the shape of BitNet 2B-4T.
+
+The reference below follows transformers' modeling files (BitLinear and AutoBitLinear of
+integrations/bitnet.py, the Llama, Qwen2, Qwen3 and BitNet decoders) in float64, on the folder's own tensors
+in the folder's own order, and shares nothing with the GGUF side but numpy. One thing is trill's: keys and
+values are rounded to f16, as its cache does; in these two-layer models of random weights that alone moves
+logits by 2 % of their deviation, since it makes int8 activations step over. The last line of `check` is
+`N passed, N failed`.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+import compare
+import vocab
+
+SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+LLAMA3_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+                r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2_SPLIT = LLAMA3_SPLIT.replace("{1,3}", "")
+SEEDS = 4
+FORMS = {  # architecture, activation, how the seven matrices of a layer are held
+    "packed": ("BitNetForCausalLM", "relu2", "multiply"),
+    "masters": ("BitNetForCausalLM", "relu2", "masters"),
+    "bitnet-silu": ("BitnetForCausalLM", "silu", "masters"),
+    "llama-packed": ("LlamaForCausalLM", "silu", "divide"),
+    "llama": ("LlamaForCausalLM", "silu", "plain"),
+    "llama3": ("LlamaForCausalLM", "silu", "plain"),
+    "qwen2": ("Qwen2ForCausalLM", "silu", "plain"),
+    "qwen3": ("Qwen3ForCausalLM", "silu", "plain"),
+}
+SMALL = dict(hidden=256, layers=2, heads=4, kv_heads=2, ffn=512, vocab=515)
+LARGE = dict(hidden=2560, layers=30, heads=20, kv_heads=5, ffn=6912, vocab=128256)
+SCALING = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+               original_max_position_embeddings=64)
+
+
+# ---------------------------------------------------------------- numbers as torch keeps them
+
+def to_bf16(x):
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def from_bf16(u):
+    return (u.astype(np.uint32) << 16).view(np.float32)
+
+
+def write_safetensors(path, tensors):
+    """{name: (dtype name, array)}; arrays hold the raw numbers (bf16 as uint16)."""
+    header, at = {}, 0
+    for name, (dtype, a) in tensors.items():
+        header[name] = dict(dtype=dtype, shape=list(a.shape), data_offsets=[at, at + a.nbytes])
+        at += a.nbytes
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(head)) + head)
+        for _, a in tensors.values():
+            f.write(np.ascontiguousarray(a).tobytes())
+
+
+# ---------------------------------------------------------------- a folder
+
+class Folder:
+    """`kept` holds what was written, for the reference: {name: array}, bf16 as uint16."""
+
+    def __init__(self, path, form, shape, seed):
+        self.path, self.form, self.s = path, form, dict(shape)
+        self.arch, self.activation, self.held = FORMS[form]
+        self.rng = np.random.default_rng([seed, len(form), self.s["hidden"]])
+        self.head_dim = 128 if form == "qwen3" else self.s["hidden"] // self.s["heads"]
+        self.kept, self.dtype = {}, {}
+        self.bitnet = self.arch.lower().startswith("bitnet")
+
+    def put(self, name, array, dtype="BF16"):
+        self.kept[name] = to_bf16(array) if dtype == "BF16" else array
+        self.dtype[name] = dtype
+
+    def linear(self, name, rows, cols, bias=False):
+        rng = self.rng
+        if self.held in ("multiply", "divide"):
+            q = rng.integers(0, 4, (rows, cols), dtype=np.uint8)
+            q = (q > 0).astype(np.uint8) + (q > 2)  # a quarter 0, half 1, a quarter 2
+            quarter = rows // 4
+            packed = sum(q[i * quarter:(i + 1) * quarter] << (2 * i) for i in range(4)).astype(np.uint8)
+            self.put(name + ".weight", packed, "U8")
+            scale = rng.uniform(0.9, 1.1) * (2 / cols) ** 0.5
+            self.put(name + ".weight_scale", np.array([1 / scale if self.held == "divide" else scale], np.float32))
+        else:
+            self.put(name + ".weight", rng.standard_normal((rows, cols), dtype=np.float32) / np.float32(cols ** 0.5))
+        if bias:
+            self.put(name + ".bias", rng.standard_normal(rows) * 0.3)
+
+    def norm(self, name, n):
+        self.put(name + ".weight", 1 + 0.1 * self.rng.standard_normal(n))
+
+    def layer(self, i):
+        s, d, p = self.s, self.head_dim, f"model.layers.{i}."
+        old = self.form == "bitnet-silu"
+        bias = self.arch == "Qwen2ForCausalLM"
+        self.norm(p + "input_layernorm", s["hidden"])
+        self.linear(p + "self_attn.q_proj", s["heads"] * d, s["hidden"], bias)
+        self.linear(p + "self_attn.k_proj", s["kv_heads"] * d, s["hidden"], bias)
+        self.linear(p + "self_attn.v_proj", s["kv_heads"] * d, s["hidden"], bias)
+        self.linear(p + "self_attn.o_proj", s["hidden"], s["heads"] * d)
+        if self.bitnet:
+            self.norm(p + ("self_attn.inner_attn_ln" if old else "self_attn.attn_sub_norm"), s["hidden"])
+            self.norm(p + ("mlp.ffn_layernorm" if old else "mlp.ffn_sub_norm"), s["ffn"])
+        if self.arch == "Qwen3ForCausalLM":
+            self.norm(p + "self_attn.q_norm", d)
+            self.norm(p + "self_attn.k_norm", d)
+        self.norm(p + "post_attention_layernorm", s["hidden"])
+        self.linear(p + "mlp.gate_proj", s["ffn"], s["hidden"])
+        self.linear(p + "mlp.up_proj", s["ffn"], s["hidden"])
+        self.linear(p + "mlp.down_proj", s["hidden"], s["ffn"])
+
+    def config(self):
+        s, tied = self.s, self.bitnet or self.form == "qwen2"
+        c = dict(architectures=[self.arch], hidden_act=self.activation, hidden_size=s["hidden"],
+                 intermediate_size=s["ffn"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
+                 num_key_value_heads=s["kv_heads"], vocab_size=s["vocab"], rms_norm_eps=1e-5, rope_theta=10000.0,
+                 max_position_embeddings=512, tie_word_embeddings=tied, torch_dtype="bfloat16", bos_token_id=0,
+                 eos_token_id=1)
+        if self.head_dim != s["hidden"] // s["heads"]:
+            c["head_dim"] = self.head_dim
+        if self.held == "multiply" or self.form == "masters":
+            mode = "offline" if self.held == "multiply" else "online"
+            c["quantization_config"] = dict(quant_method="bitnet", linear_class="autobitlinear", quantization_mode=mode)
+        if self.held == "divide":
+            c["quantization_config"] = dict(quant_method="bitnet", modules_to_not_convert=None)
+        if self.form == "llama3":
+            c["rope_scaling"] = SCALING
+        return c
+
+    def tokenizer(self):
+        tokens, types, merges = vocab.build(self.s["vocab"], SPECIALS)
+        plain = {t: i for i, (t, k) in enumerate(zip(tokens, types)) if k == vocab.NORMAL}
+        added = [dict(id=i, content=t, special=True) for i, (t, k) in enumerate(zip(tokens, types))
+                 if k == vocab.CONTROL]
+        split = QWEN2_SPLIT if self.form.startswith("qwen") else LLAMA3_SPLIT
+        bos = dict(type="TemplateProcessing", single=[{"SpecialToken": {"id": SPECIALS[0], "type_id": 0}}])
+        return dict(
+            added_tokens=added, model=dict(type="BPE", vocab=plain, merges=[m.split(" ") for m in merges]),
+            pre_tokenizer=dict(type="Sequence", pretokenizers=[
+                dict(type="Split", pattern=dict(Regex=split), behavior="Isolated", invert=False),
+                dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=False)]),
+            post_processor=None if self.form.startswith("qwen") else bos, decoder=dict(type="ByteLevel"))
+
+    def shard(self, name):
+        write_safetensors(os.path.join(self.path, name), {n: (self.dtype[n], a) for n, a in self.kept.items()})
+
+    def write(self, keep=True):
+        """`keep` false: a shard for each layer, forgotten once written, so that a large folder takes little
+        memory."""
+        s, files, index = self.s, [], {}
+
+        def flush(always=False):
+            if always or not keep or (self.form == "llama3" and len(files) == 0):
+                files.append(f"model-{len(files):05}.safetensors")
+                fresh = {n: (self.dtype[n], a) for n, a in self.kept.items() if n not in index}
+                write_safetensors(os.path.join(self.path, files[-1]), fresh)
+                index.update({n: files[-1] for n in fresh})
+                if not keep:
+                    self.kept.clear()
+
+        os.makedirs(self.path, exist_ok=True)
+        self.put("model.embed_tokens.weight",
+                 self.rng.standard_normal((s["vocab"], s["hidden"]), dtype=np.float32) * np.float32(1.6 / s["hidden"] ** 0.5))
+        flush()
+        for i in range(s["layers"]):
+            self.layer(i)
+            flush()
+        self.norm("model.norm", s["hidden"])
+        config = self.config()
+        if not config["tie_word_embeddings"]:
+            self.put("lm_head.weight", self.rng.standard_normal((s["vocab"], s["hidden"])) * 1.6 / s["hidden"] ** 0.5)
+        flush(always=True)
+        if len(files) == 1:
+            os.rename(os.path.join(self.path, files[0]), os.path.join(self.path, "model.safetensors"))
+        else:
+            self.json("model.safetensors.index.json", dict(weight_map=index))
+        self.json("config.json", config)
+        self.json("tokenizer.json", self.tokenizer())
+        self.json("tokenizer_config.json", dict(bos_token=SPECIALS[0], eos_token=dict(content=SPECIALS[1]),
+                                                chat_template="{{ messages[0]['content'] }}"))
+
+    def json(self, name, value):
+        with open(os.path.join(self.path, name), "w", encoding="utf-8") as f:
+            json.dump(value, f, ensure_ascii=False)
+
+
+# ---------------------------------------------------------------- transformers' arithmetic
+
+class Reference:
+    def __init__(self, folder):
+        self.f = folder
+        self.w = {n: (from_bf16(a) if folder.dtype[n] == "BF16" else a) for n, a in folder.kept.items()}
+
+    def linear(self, name, x):
+        w = self.w[name + ".weight"]
+        if self.f.held == "plain":
+            y = x @ w.astype(np.float64).T
+            return y + self.w[name + ".bias"] if name + ".bias" in self.w else y
+        # Activations: one int8 scale a token, round half to even (ActQuant).
+        scale = 127 / np.maximum(np.abs(x).max(axis=-1, keepdims=True), 1e-5)
+        q = np.clip(np.rint(x * scale), -128, 127)
+        if self.f.held == "masters":  # WeightQuant
+            s = np.float32(1) / np.maximum(np.abs(w).mean(dtype=np.float64).astype(np.float32), np.float32(1e-5))
+            return q @ (np.clip(np.rint(w * s), -1, 1) / s).astype(np.float64).T / scale
+        codes = np.concatenate([w >> s & 3 for s in (0, 2, 4, 6)]).astype(np.float64) - 1  # unpack_weights
+        y = q @ codes.T
+        ws = np.float64(self.w[name + ".weight_scale"][0])
+        return y / (scale * ws) if self.f.held == "divide" else y / scale * ws
+
+    def norm(self, name, x):
+        return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5) * self.w[name + ".weight"]
+
+    def frequencies(self):
+        d = self.f.head_dim
+        freq = 10000.0 ** (-np.arange(0, d, 2) / d)
+        if self.f.form != "llama3":
+            return freq
+        c = SCALING
+        wavelen, old = 2 * np.pi / freq, c["original_max_position_embeddings"]
+        scaled = np.where(wavelen > old / c["low_freq_factor"], freq / c["factor"], freq)
+        smooth = (old / wavelen - c["low_freq_factor"]) / (c["high_freq_factor"] - c["low_freq_factor"])
+        smoothed = (1 - smooth) * scaled / c["factor"] + smooth * scaled
+        medium = ~(wavelen < old / c["high_freq_factor"]) & ~(wavelen > old / c["low_freq_factor"])
+        return np.where(medium, smoothed, scaled)
+
+    def rotate(self, x):
+        angle = np.arange(len(x))[:, None] * self.frequencies()
+        cos, sin = (np.concatenate([f(angle)] * 2, axis=1)[:, None] for f in (np.cos, np.sin))
+        a, b = np.split(x, 2, axis=-1)
+        return x * cos + np.concatenate([-b, a], axis=-1) * sin  # rotate_half
+
+    def logits(self, tokens):
+        s, d, n = self.f.s, self.f.head_dim, len(tokens)
+        x = self.w["model.embed_tokens.weight"][tokens].astype(np.float64)
+        for i in range(s["layers"]):
+            p = f"model.layers.{i}."
+            name = lambda new, old: p + (old if p + old + ".weight" in self.w else new)
+            h = self.norm(p + "input_layernorm", x)
+            q, k, v = (self.linear(f"{p}self_attn.{c}_proj", h).reshape(n, -1, d) for c in "qkv")
+            if p + "self_attn.q_norm.weight" in self.w:
+                q, k = self.norm(p + "self_attn.q_norm", q), self.norm(p + "self_attn.k_norm", k)
+            q, k = self.rotate(q), self.rotate(k)
+            k, v = (t.astype(np.float16).astype(np.float64) for t in (k, v))
+            k, v = (np.repeat(t, s["heads"] // s["kv_heads"], axis=1) for t in (k, v))
+            score = np.einsum("thd,shd->hts", q, k) / np.sqrt(d) + np.triu(np.full((n, n), -np.inf), 1)
+            e = np.exp(score - score.max(axis=-1, keepdims=True))
+            o = np.einsum("hts,shd->thd", e / e.sum(axis=-1, keepdims=True), v).reshape(n, -1)
+            if self.f.bitnet:
+                o = self.norm(name("self_attn.attn_sub_norm", "self_attn.inner_attn_ln"), o)
+            x = x + self.linear(p + "self_attn.o_proj", o)
+            h = self.norm(p + "post_attention_layernorm", x)
+            g, u = self.linear(p + "mlp.gate_proj", h), self.linear(p + "mlp.up_proj", h)
+            m = (np.maximum(g, 0) ** 2 if self.f.activation == "relu2" else g / (1 + np.exp(-g))) * u
+            if self.f.bitnet:
+                m = self.norm(name("mlp.ffn_sub_norm", "mlp.ffn_layernorm"), m)
+            x = x + self.linear(p + "mlp.down_proj", m)
+        head = self.w.get("lm_head.weight", self.w["model.embed_tokens.weight"])
+        return self.norm("model.norm", x) @ head.astype(np.float64).T
+
+
+# ---------------------------------------------------------------- commands
+
+def convert(trill, folder, out):
+    """Peak memory of the conversion in bytes."""
+    done = subprocess.Popen([*trill, "convert", folder, out], stderr=subprocess.PIPE, text=True)
+    said = done.stderr.read()
+    _, status, usage = os.wait4(done.pid, 0)
+    done.returncode = os.waitstatus_to_exitcode(status)
+    if done.returncode:
+        raise RuntimeError(f"convert: exit {done.returncode}: {said.strip()[-300:]}")
+    return usage.ru_maxrss * 1024
+
+
+def one(trill, tmp, form, seed):
+    """Mean square of the difference over the variance of the logits, and positions with the same choice."""
+    folder = Folder(os.path.join(tmp, f"{form}-{seed}"), form, SMALL, seed)
+    folder.write()
+    tokens = np.random.default_rng(seed).integers(0, SMALL["vocab"], 16).tolist()
+    path = folder.path + ".gguf"
+    convert(trill, folder.path, path)
+    want = Reference(folder).logits(tokens)
+    got = compare.trill_logits(trill, path, tokens, 64, False)
+    return ((got - want) ** 2).mean() / want.var(), int((got.argmax(1) == want.argmax(1)).sum())
+
+
+def check(trill, large):
+    results = []
+    with tempfile.TemporaryDirectory() as tmp:
+        for form in FORMS:
+            try:
+                squares, same = zip(*(one(trill, tmp, form, seed) for seed in range(SEEDS)))
+                rms = np.sqrt(np.mean(squares))
+                good = rms < (1e-3 if FORMS[form][2] == "plain" else 0.02)
+                print("pass" if good else "FAIL", form, f"rms {rms:.1e} of the deviation, at best"
+                      f" {np.sqrt(min(squares)):.1e}, same choice {sum(same)}/{16 * SEEDS}", flush=True)
+            except RuntimeError as e:
+                good = False
+                print("FAIL", form, e)
+            results.append(good)
+        for form in ("packed", "masters") if large else ():
+            folder = Folder(os.path.join(tmp, "large"), form, LARGE, 0)
+            folder.write(keep=False)
+            peak = convert(trill, folder.path, os.path.join(tmp, "large.gguf"))
+            results.append(peak < 512 << 20)
+            print("pass" if results[-1] else "FAIL", form, f"shape of 2B-4T, peak memory {peak >> 20} MiB of 512")
+            for f in os.listdir(folder.path):
+                os.remove(os.path.join(folder.path, f))
+    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
+    sys.exit(not all(results))
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = ap.add_subparsers(dest="command", required=True)
+    m = sub.add_parser("make")
+    m.add_argument("folder")
+    m.add_argument("--form", choices=FORMS, default="packed")
+    m.add_argument("--large", action="store_true")
+    m.add_argument("--seed", type=int, default=0)
+    c = sub.add_parser("check")
+    c.add_argument("--trill", required=True)
+    c.add_argument("--large", action="store_true", help="also the memory taken by folders of BitNet 2B-4T's shape")
+    a = ap.parse_args()
+    if a.command == "make":
+        Folder(a.folder, a.form, LARGE if a.large else SMALL, a.seed).write(keep=not a.large)
+    else:
+        check(shlex.split(a.trill), a.large)
+
+
+if __name__ == "__main__":
+    main()
