@@ -2,6 +2,8 @@
 
 mod cli;
 mod doctor;
+mod hostile;
 mod quantize;
 mod run;
 mod smollm2;
+mod stories;
