@@ -1,6 +1,8 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
 mod cli;
+mod files;
+mod pack;
 mod quantize;
 mod run;
 mod smollm2;
