@@ -12,7 +12,7 @@ PI_TARGET := aarch64-unknown-linux-musl
 PI_FILE := dist/trill-aarch64-linux-musl
 TRILL := target/release/trill
 
-.PHONY: help chat test pi bench bench-peers golden clean release tools FORCE
+.PHONY: help chat test pi bench bench-peers golden kernel-report clean release tools FORCE
 
 help: ## this list
 	@echo "make TARGET [MODEL=FILE.gguf]"
@@ -46,6 +46,10 @@ golden: $(SMOLLM2) .venv/python.stamp ## make the golden values again from llama
 	.venv/bin/python tests/golden/make_smollm2_golden.py $(SMOLLM2) tests/golden/smollm2.json
 	.venv/bin/python tests/golden/make_token_lines.py $(SMOLLM2) tests/golden/token_lines.jsonl
 	.venv/bin/python tests/golden/make_tokenizer_golden.py tests/golden/tokenizer
+
+kernel-report: ## cycles of the aarch64 inner loops on a Cortex-A76 and others, as llvm-mca models them
+	@tools/need.sh llvm-mca llvm
+	tools/kernel-report.sh
 
 clean: ## remove what was built (models/ and .venv/ stay)
 	rm -rf target dist tests/bare/target

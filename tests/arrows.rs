@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ops", &["error", "limits", "mem", "numeric", "parallel", "quant", "kernels", "kv_cache"]),
     ("tokenizer", &["error", "limits", "mem", "numeric", "gguf"]),
     ("sampler", &["error", "limits", "mem", "numeric", "gguf"]),
+    ("draft", &[]),
     ("model", &["error", "limits", "mem", "numeric", "cpu", "parallel", "quant", "gguf", "kernels", "kv_cache", "ops"]),
     (
         "session",

@@ -76,17 +76,19 @@ def macs(code):
     return sum(MACS.get(op, 0) for _, op, args in code if ".4s" in args or ".8h" in args)
 
 
-def main_loops(code, trips):
-    """The instructions of one trip of each innermost loop with products; if `trips` is known, only of the loop around
-    the largest, with that one written out that many times."""
+def main_loops(code, products):
+    """The instructions of one trip of each innermost loop with products. If `products` is known and more than such a
+    loop makes, only of the loop around the largest, with that one written out as often as it takes."""
     busy = [(a, b) for a, b in loops(code) if macs(code[a : b + 1])]
     inner = [l for l in busy if not any(o != l and l[0] <= o[0] and o[1] <= l[1] for o in busy)]
     inner.sort(key=lambda l: -macs(code[l[0] : l[1] + 1]))
     around = [l for l in busy if inner and l[0] <= inner[0][0] and inner[0][1] <= l[1] and l != inner[0]]
-    if trips and around:
-        a, b = inner[0]
-        first, last = min(around, key=lambda l: l[1] - l[0])
-        return [code[first:a] + code[a : b + 1] * trips + code[b + 1 : last + 1]]
+    if products and around:
+        (a, b), (first, last) = inner[0], min(around, key=lambda l: l[1] - l[0])
+        before, body, after = code[first:a], code[a : b + 1], code[b + 1 : last + 1]
+        trips = round((products - macs(before) - macs(after)) / macs(body))
+        if trips > 1:
+            return [before + body * trips + after]
     return [code[a : b + 1] for a, b in inner]
 
 
@@ -117,11 +119,14 @@ def cycles(body, model):
     return int(m[1]) / trips
 
 
-def trip_counts(kind, what):
-    """Trips of the innermost loop where it has a fixed number that the compiler may keep as a loop."""
+def block_products(kind, what):
+    """Products of one block of columns, for types whose integers become floats once in 256 columns and whose loop over
+    a block the compiler may keep as a loop: four rows (eight in a tile) times the tokens."""
     if kind == "gemv":
-        return {"TQ2_0": 4}.get(what)
-    return {"Scaled256": 16}.get(what) if kind.startswith("tile") else None
+        whole = what in ("TQ1_0", "TQ2_0", "STQ1_0") or re.fullmatch(r"Q\d_K", what)
+        return 4 * 256 / USEFUL.get((kind, what), 1) if whole else None
+    whole = what == "Scaled256" or what.startswith(("SubScaled", "Affine"))
+    return 8 * 256 * int(kind[4:]) if whole else None
 
 
 def main():
@@ -140,12 +145,14 @@ def main():
         if not m:
             continue
         kind, what = m[1], m[2]
-        what = TYPE_NAMES.get(what, re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), what))
-        bodies = main_loops(code, trip_counts(kind, what))
+        what = re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), re.sub(r"^Q(\d)K$", r"Q\1_K", what))
+        what = TYPE_NAMES.get(what, what)
+        bodies = main_loops(code, block_products(kind, what))
         if what not in GROUPS:
             bodies = bodies[:1]
         for body in bodies:
-            c, work = cycles(body, MODELS[options.level]), macs(body) * USEFUL.get((kind, what), 1)
+            useful = USEFUL.get((kind, what), 1) if options.level != "base" else 1
+            c, work = cycles(body, MODELS[options.level]), macs(body) * useful
             n = tokens(body, GROUPS[what]) if what in GROUPS and options.level != "base" else 1
             spills = sum(1 for _, op, args in body if op.startswith("st") and "[sp" in args)
             per64, goal, verdict = c * 64 * n / work, "", ""

@@ -30,6 +30,6 @@ run() {
 
 run check.py
 run compare.py --trill "$trill" --seeds "${SEEDS:-1}"
-run hf.py check --trill "$trill" --large
+run hf.py check --trill "$trill" --large packed
 run stories.py check --trill "$trill"
 run files.py --trill "$trill" --full

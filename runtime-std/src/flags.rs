@@ -1,7 +1,9 @@
 //! The table of flags: every spelling, what it means, and the check of its value.
 
 use crate::cli::{Flag, Set};
-use crate::commands::{BENCH, CHAT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, QUANTIZE, RUN, TOKENIZE};
+use crate::commands::{
+    BENCH, CHAT, CONVERT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, QUANTIZE, RUN, TOKENIZE,
+};
 use crate::options::Verbosity;
 use crate::pack::{Head, target::Target};
 use std::ffi::OsStr;
@@ -12,6 +14,7 @@ use trill::gguf::I2sLayout;
 use trill::kv_cache::KvType;
 use trill::limits;
 use trill::quant::QuantType;
+use trill::tokenizer::pretokenize::Pretokenizer;
 
 const fn on(commands: &[&Command]) -> Set {
     let (mut set, mut i) = (0, 0);
@@ -81,6 +84,9 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, _| switch(&mut o.no_bos) },
     Flag { names: &["--parse-special"], value: "", on: TEXT | RUN.bit,
         help: "special tokens are written as text, such as <|im_end|>", set: |o, _| switch(&mut o.parse_special) },
+    Flag { names: &["--pre"], value: "NAME", on: CONVERT.bit,
+        help: "how the tokenizer splits text, where trill cannot tell (llama-bpe, falcon3, qwen2, ...)",
+        set: |o, v| pre_tokenizer(v).map(|p| o.pre = Some(p)) },
     Flag { names: &["--group-size"], value: "N", on: QUANTIZE.bit, help: "weights to a scale, where TYPE has a choice",
         set: |o, v| number(v, 1..=1024).map(|n| o.group_size = Some(n)) },
     Flag { names: &["--pure"], value: "", on: QUANTIZE.bit, help: "TYPE for every matrix, the head too",
@@ -166,6 +172,14 @@ fn i2s_layout(value: &OsStr) -> Result<I2sLayout, String> {
         Some("x86") => Ok(I2sLayout::X86),
         Some("arm64") => Ok(I2sLayout::Arm64),
         _ => Err("expected x86 or arm64".into()),
+    }
+}
+
+fn pre_tokenizer(value: &OsStr) -> Result<String, String> {
+    let name = text(value)?;
+    match Pretokenizer::named(&name) {
+        Some(_) => Ok(name),
+        None => Err("no pre-tokenizer of that name is known".into()),
     }
 }
 

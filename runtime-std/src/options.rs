@@ -60,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) weights: bool,
     /// Words without a flag after the model.
     pub(crate) operands: Vec<OsString>,
+    /// Name of the pre-tokenizer that a converted model is to have.
+    pub(crate) pre: Option<String>,
     pub(crate) group_size: Option<usize>,
     /// One type for every matrix.
     pub(crate) pure: bool,
@@ -112,6 +114,7 @@ impl Default for Options {
             parse_special: false,
             weights: false,
             operands: Vec::new(),
+            pre: None,
             group_size: None,
             pure: false,
             force: false,

@@ -6,6 +6,12 @@
 Needs llama-cpp-python. Numbers only go into the file: greedy ids with the gap between the two best logits at
 each step, a sample of the logits of 64 positions, and the perplexity of tests/data/english.txt as
 llama-perplexity counts it.
+
+Greedy ids and logits are made twice. `f32` is the same model with its weights decoded to F32, where two engines
+differ by the rounding of sums only. `file` is the file as it is, where activations are rounded to int8: a value
+at a rounding tie goes the other way after any other rounding before it, and thirty layers make that large. How
+large is in the file too: `self_rms` is the difference between llama.cpp reading 64 tokens in one batch and
+llama.cpp reading them one by one.
 """
 
 import ctypes
@@ -13,6 +19,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 
 import llama_cpp as ll
 import numpy as np
@@ -28,7 +35,7 @@ PROMPTS = [
 GREEDY = 48
 POSITIONS = 64
 CHUNK = 512
-SAMPLED_IDS = 256
+SAMPLED_IDS = 192
 
 
 class Engine:
@@ -42,7 +49,8 @@ class Engine:
         self.n_vocab = ll.llama_vocab_n_tokens(self.vocab)
         context = ll.llama_context_default_params()
         context.n_ctx = context.n_batch = context.n_ubatch = n_ctx
-        context.n_threads = context.n_threads_batch = 2
+        # One thread: llama.cpp's sums do not depend on it, and waiting threads would take a busy machine.
+        context.n_threads = context.n_threads_batch = 1
         # The plain attention path; the fused one rounds V to f16 sums.
         context.flash_attn_type = ll.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = ll.llama_init_from_model(self.model, context)
@@ -78,21 +86,29 @@ def gap(row):
 
 
 def greedy(engine, prompt):
+    """The text up to its end, at most GREEDY tokens."""
     engine.clear()
     ids = engine.tokenize(prompt)
     row = engine.logits(ids)[-1]
-    position, out, gaps = len(ids), [], []
+    position, out, seconds, gaps = len(ids), [], [], []
     for _ in range(GREEDY):
-        out.append(int(row.argmax()))
+        second, first = np.argsort(row)[-2:]
+        if ll.llama_vocab_is_eog(engine.vocab, int(first)):
+            break
+        out.append(int(first))
+        seconds.append(int(second))
         gaps.append(gap(row))
         row = engine.logits([out[-1]], position)[-1]
         position += 1
-    return {"prompt": prompt, "prompt_ids": ids, "ids": out, "gaps": gaps}
+    return {"prompt": prompt, "prompt_ids": ids, "ids": out, "seconds": seconds, "gaps": gaps, "ended": len(out) < GREEDY}
 
 
 def sampled_logits(engine, ids):
     engine.clear()
     logits = engine.logits(ids)
+    engine.clear()
+    single = np.array([engine.logits([token], i)[0] for i, token in enumerate(ids)])
+    self_rms = float(np.sqrt((((logits - single) / logits.std(-1, keepdims=True)) ** 2).mean()))
     # Spread over the vocabulary, none of it by chance: the multiples of a prime.
     columns = sorted((k * 7919) % engine.n_vocab for k in range(SAMPLED_IDS))
     rows = [
@@ -105,7 +121,14 @@ def sampled_logits(engine, ids):
         }
         for row in logits
     ]
-    return {"tokens": ids, "columns": columns, "rows": rows}
+    return {"tokens": ids, "self_rms": round(self_rms, 5), "columns": columns, "rows": rows}
+
+
+def decoded_to_f32(path, out):
+    params = ll.llama_model_quantize_default_params()
+    params.ftype = ll.LLAMA_FTYPE_ALL_F32
+    params.allow_requantize = True
+    assert ll.llama_model_quantize(path.encode(), out.encode(), ctypes.byref(params)) == 0
 
 
 def perplexity(engine, ids):
@@ -125,21 +148,32 @@ def perplexity(engine, ids):
     return {"ctx": CHUNK, "chunks": chunks, "tokens_scored": scored, "nll_mean": mean, "perplexity": float(np.exp(mean))}
 
 
+def of(engine, ids):
+    return {
+        "greedy": [greedy(engine, prompt) for prompt in PROMPTS],
+        "logits": sampled_logits(engine, ids[:POSITIONS]),
+    }
+
+
 def main():
     model, out = sys.argv[1:3]
     quiet = ll.llama_log_callback(lambda level, text, data: None)
     ll.llama_log_set(quiet, ctypes.c_void_p(0))
     ll.llama_backend_init()
-    engine = Engine(model, 1024)
     with open(os.path.join(HERE, "..", "data", "english.txt"), encoding="utf-8") as f:
-        text = engine.tokenize(f.read())
+        text = f.read()
+    engine = Engine(model, 1024)
+    ids = engine.tokenize(text)
     golden = {
         "made_with": f"llama-cpp-python {ll.__version__}, CPU, f16 cache, flash attention off",
         "model_sha256": hashlib.sha256(open(model, "rb").read()).hexdigest(),
-        "greedy": [greedy(engine, prompt) for prompt in PROMPTS],
-        "logits": sampled_logits(engine, text[:POSITIONS]),
-        "perplexity": {"text": "tests/data/english.txt", **perplexity(engine, text)},
+        "file": of(engine, ids),
+        "perplexity": {"text": "tests/data/english.txt", **perplexity(engine, ids)},
     }
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "f32.gguf")
+        decoded_to_f32(model, path)
+        golden["f32"] = of(Engine(path, 1024), ids)
     with open(out, "w", encoding="utf-8") as f:
         json.dump(golden, f, separators=(",", ":"))
         f.write("\n")

@@ -7,6 +7,7 @@
   none   nothing: what the weights define
   auto   what trill does for that weight type (the `act` column of weights.KINDS)
   f16    rounded to f16                     (llama.cpp with F16 weights)
+  sign   -1 or 1, 0 being 1               (BitNet b1.0)
   i8     one int8 scale for each token      (I2_S, and BitNet's training)
   q8_0   one int8 scale for 32 values       (q8_0h: the scale rounded to f16, as ggml does)
   q8k    one int8 scale for 256 values      (ggml's Q8_K)
@@ -63,6 +64,7 @@ QUANTIZE = {
     "none": lambda x: x,
     "f16": half,
     "i8": quant_i8,
+    "sign": lambda x: np.where(x >= 0, 1.0, -1.0),
     "q8_0": quant_q8_0,
     "q8_0h": lambda x: quant_q8_0(x, half=True),
     "q8k": quant_q8k,

@@ -106,6 +106,7 @@ class Maker:
             return k.encode(w.astype(np.float16))
         q = self.codes(rng, form, rows, cols)
         blocks = rows * cols // k.block if o.scales == "block" and not k.tail else 1
+        blocks = rows if k.row_tail else blocks
         scale = rng.uniform(0.8, 1.25, blocks) / np.sqrt(cols * np.mean(q.astype(np.float32) ** 2))
         return weights.to_bytes(kind, q, scale.astype(np.float32 if o.f32_scales else np.float16).astype(np.float32))
 

@@ -5,7 +5,7 @@
 codes * scales. The float types and Q8_0, Q4_0 take float matrices in `encode` and give floats.
 
 Sources: the tables of llama.cpp's ggml-common.h for Q4_0, Q8_0, TQ1_0, TQ2_0, Q1_0, Q2_0; bitnet.cpp's
-quantize_to_i2_s for I2_S; PrismML's fork for PQ2_0 and PTQ1_0; llama.cpp pull request 22836 for STQ1_0.
+quantize_to_i2_s for I2_S; src/quant/b1.rs for B1 (trill's own); PrismML's fork for PQ2_0 and PTQ1_0; llama.cpp pull request 22836 for STQ1_0.
 The TQ packers and Q4_0, Q8_0 are compared with the PyPI package `gguf` in `check.py`.
 """
 
@@ -177,6 +177,31 @@ def unpack_stq1_0(data, rows, cols):
     return _by_block(g.transpose(0, 1, 3, 2), d, rows, cols)
 
 
+# ---------------------------------------------------------------- trill's own: signs on both sides
+
+def pack_b1(q, scale):
+    """A row: a bit for each sign, low bits first, then one f32 scale."""
+    bits = np.packbits(q > 0, axis=1, bitorder="little")
+    d = np.ascontiguousarray(np.broadcast_to(np.asarray(scale, "<f4").reshape(-1, 1), (len(q), 1)))
+    return np.concatenate([bits, d.view(np.uint8)], axis=1).tobytes()
+
+
+def unpack_b1(data, rows, cols):
+    b = np.asarray(data).reshape(rows, cols // 8 + 4)
+    q = np.unpackbits(b[:, :-4], axis=1, bitorder="little").astype(np.int8) * 2 - 1
+    return q, np.ascontiguousarray(b[:, -4:]).view("<f4")
+
+
+def pack_b1_64(q, scale):
+    bits = np.packbits((q.reshape(-1, 8, 8) > 0), axis=2, bitorder="little")
+    return _with_scale(bits.reshape(-1, 8), scale, last=True)
+
+
+def unpack_b1_64(data, rows, cols):
+    b, d = _split_scale(data, 10, last=True)
+    return _by_block(np.unpackbits(b, axis=1, bitorder="little").astype(np.int8) * 2 - 1, d, rows, cols)
+
+
 # ---------------------------------------------------------------- float matrices
 
 def encode_q8_0(w):
@@ -237,6 +262,7 @@ class Kind:
     pack: Callable = None
     unpack: Callable = None
     encode: Callable = None
+    row_tail: int = 0    # bytes after the last block of a row
 
 
 _pair = lambda p: dict(pack=p[0], unpack=p[1])
@@ -258,6 +284,8 @@ KINDS = {
     "STQ1_0_42": Kind(42, 256, 42, 0, "q8k", "sparse", pack=pack_stq1_0, unpack=unpack_stq1_0),
     "STQ1_0": Kind(43, 256, 42, 0, "q8k", "sparse", pack=pack_stq1_0, unpack=unpack_stq1_0),
     "PQ2_0": Kind(142, 128, 34, 0, "q8_0", "two-bit", **_pair(_q2_0(128))),
+    "B1": Kind(202, 64, 8, 0, "sign", "binary", pack=pack_b1, unpack=unpack_b1, row_tail=4),
+    "B1_64": Kind(203, 64, 10, 0, "sign", "binary", pack=pack_b1_64, unpack=unpack_b1_64),
     "PTQ1_0": Kind(143, 128, 28, 0, "q8_0", "ternary", **_pair(_base3([(16, 5), (8, 5), (2, 4)], 128))),
 }
 
@@ -273,7 +301,8 @@ def nbytes(kind, shape):
     k = KINDS[kind]
     if shape[-1] % k.block:
         return None
-    return int(np.prod(shape, dtype=np.int64)) // k.block * k.bytes + k.tail
+    rows = int(np.prod(shape[:-1], dtype=np.int64))
+    return rows * (shape[-1] // k.block * k.bytes + k.row_tail) + k.tail
 
 
 def to_bytes(kind, codes, scale):

@@ -19,7 +19,7 @@ use trill::quant::QuantType;
 pub(crate) const CONVERT: Command = Command {
     name: "convert",
     summary: "makes a GGUF file of a Hugging Face folder",
-    usage: "convert FOLDER OUT.gguf [-t THREADS] [--json]",
+    usage: "convert FOLDER OUT.gguf [--pre NAME] [-t THREADS] [--json]",
     notes: "FOLDER holds config.json, tokenizer.json and safetensors files of a BitNet, Llama, Qwen2 or Qwen3 model.\n\
             Ternary weights, packed or as masters to be rounded, become I2_S; all others stay as precise as they\n\
             are (trill quantize makes them smaller).",
@@ -47,7 +47,7 @@ fn run(options: &Options) -> Outcome {
     let outputs = outputs(&config, &tensors).map_err(|f| f.about(folder))?;
     let mut metadata = Metadata::default();
     config.describe(file_type(&outputs), &mut metadata).map_err(|f| f.about(&folder.join("config.json")))?;
-    tokenizer(folder, &config, &mut metadata)?;
+    tokenizer(folder, &config, options.pre.as_deref(), &mut metadata)?;
     signal::catch_interrupts();
     let bytes = write(options, &tensors, &outputs, &metadata, output)?;
     if options.json {

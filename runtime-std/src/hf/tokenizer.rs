@@ -27,12 +27,15 @@ const BY_PATTERN: &[(&str, &str)] = &[
     ),
 ];
 
-/// Adds the tokenizer of `folder` to `out`.
-pub(crate) fn tokenizer(folder: &Path, config: &Config, out: &mut Metadata) -> Outcome {
+/// Adds the tokenizer of `folder` to `out`. `pre` names the pre-tokenizer if the user did.
+pub(crate) fn tokenizer(folder: &Path, config: &Config, pre: Option<&str>, out: &mut Metadata) -> Outcome {
     let file = need_json_file(folder, "tokenizer.json")?;
     let settings = json_file(folder, "tokenizer_config.json")?.unwrap_or(Json::Null);
     let vocabulary = Vocabulary::read(&file, config.vocab).map_err(|f| f.about(&folder.join("tokenizer.json")))?;
-    let pre = pre_tokenizer(&file["pre_tokenizer"]).map_err(|f| f.about(&folder.join("tokenizer.json")))?;
+    let pre = match pre {
+        Some(name) => name,
+        None => pre_tokenizer(&file["pre_tokenizer"]).map_err(|f| f.about(&folder.join("tokenizer.json")))?,
+    };
     out.value(keys::MODEL, &Value::Str(b"gpt2"));
     out.value(keys::PRE, &Value::Str(pre.as_bytes()));
     out.strings(keys::TOKENS, vocabulary.tokens.iter().map(String::as_bytes));
@@ -127,7 +130,7 @@ fn pre_tokenizer(json: &Json) -> Outcome<&'static str> {
     .ok_or_else(|| {
         let kinds: Vec<_> = stages.iter().map(|s| s["type"].as_str().unwrap_or("?")).collect();
         let what = format!("splits text in a way trill does not know ({} {})", kinds.join(", "), splits.join(" "));
-        Failure::new(Code::Data, what)
+        Failure::new(Code::Data, what).remedy("name the way with --pre, if it has a name in GGUF (falcon3, ...)")
     })
 }
 

@@ -98,7 +98,7 @@ pub(super) fn test_bits(v: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
 #[inline(always)]
 pub(super) fn prefetch(p: *const u8) {
     // SAFETY: a hint; it never faults.
-    unsafe { asm!("prfm pldl1strm, [{p}]", p = in(reg) p, options(nomem, nostack, preserves_flags)) };
+    unsafe { asm!("prfm pldl1strm, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags)) };
 }
 
 /// Two vectors of int8.
@@ -114,6 +114,35 @@ pub(super) unsafe fn load32(p: *const i8) -> [int8x16_t; 2] {
 /// Armv8.0: `SMULL`, `SMLAL`, `SADALP`.
 pub(super) struct Mlal;
 
+/// Products of the low halves. Where the compiler knows that codes are not negative it would widen and multiply
+/// in two steps, so these are instructions of their own.
+#[inline(always)]
+fn low_products(w: int8x16_t, x: int8x16_t) -> int16x8_t {
+    let out;
+    // SAFETY: registers only.
+    unsafe {
+        asm!("smull {o:v}.8h, {w:v}.8b, {x:v}.8b", o = lateout(vreg) out, w = in(vreg) w, x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags))
+    };
+    out
+}
+
+/// `sums` plus the products of the high or low halves.
+#[inline(always)]
+fn add_products(mut sums: int16x8_t, w: int8x16_t, x: int8x16_t, high: bool) -> int16x8_t {
+    // SAFETY: registers only.
+    unsafe {
+        if high {
+            asm!("smlal2 {s:v}.8h, {w:v}.16b, {x:v}.16b", s = inout(vreg) sums, w = in(vreg) w, x = in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags))
+        } else {
+            asm!("smlal {s:v}.8h, {w:v}.8b, {x:v}.8b", s = inout(vreg) sums, w = in(vreg) w, x = in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags))
+        }
+    };
+    sums
+}
+
 impl Dot for Mlal {
     const FAST: bool = false;
 
@@ -122,22 +151,16 @@ impl Dot for Mlal {
         if WIDE {
             return Self::dot16(Self::dot16(acc, w[0], x[0]), w[1], x[1]);
         }
-        // SAFETY: registers only. Four products in each int16 lane: 4 * 63 * 128 = 32256.
-        unsafe {
-            let mut sums = vmull_s8(vget_low_s8(w[0]), vget_low_s8(x[0]));
-            sums = vmlal_high_s8(sums, w[0], x[0]);
-            sums = vmlal_s8(sums, vget_low_s8(w[1]), vget_low_s8(x[1]));
-            vpadalq_s16(acc, vmlal_high_s8(sums, w[1], x[1]))
-        }
+        // Four products in each int16 lane: 4 * 63 * 128 = 32256.
+        let sums = add_products(add_products(low_products(w[0], x[0]), w[0], x[0], true), w[1], x[1], false);
+        // SAFETY: registers only.
+        unsafe { vpadalq_s16(acc, add_products(sums, w[1], x[1], true)) }
     }
 
     #[inline(always)]
     fn dot16(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
         // SAFETY: registers only. Two products in each int16 lane: 2 * 128 * 127.
-        unsafe {
-            let low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-            vpadalq_s16(acc, vmlal_high_s8(low, w, x))
-        }
+        unsafe { vpadalq_s16(acc, add_products(low_products(w, x), w, x, true)) }
     }
 
     #[inline(always)]

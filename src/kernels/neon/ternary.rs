@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::dot::{Dot, prefetch, sdot, triple, zero};
+use super::dot::{Dot, prefetch, sdot, test_bits, triple, zero};
 use super::weight::{Scaled32, Scaled256, Weight, WholeRow};
 
 pub(super) struct I2S;
@@ -75,7 +75,7 @@ impl Weight for Tq2_0 {
     #[inline(always)]
     unsafe fn dot4<D: Dot>(p: [*const u8; 4], _: usize, _: usize, x: *const i8, init: int32x4_t) -> [int32x4_t; 4] {
         // SAFETY: the caller's.
-        unsafe { crumbs4::<D, 32, false>(p, 2, x, init, 0) }
+        unsafe { crumbs4::<D, 32, false>(p, 2, x, init, 66 * 4) }
     }
 }
 
@@ -103,7 +103,7 @@ unsafe fn crumb(p: *const u8, field: usize) -> int8x16_t {
 ///
 /// With `SDOT` three of the four fields are only masked, not shifted: their products are 1, 4 and 16 times as
 /// large and go to an accumulator each. The three meet at the end, where shifts are few. Bytes `ahead` of a row are
-/// asked for, unless 0.
+/// asked for.
 ///
 /// # Safety
 /// The blocks must be readable, and `4 * SPAN * blocks` values at `x`.
@@ -121,9 +121,7 @@ unsafe fn crumbs4<D: Dot, const SPAN: usize, const HIGH_FIRST: bool>(
     unsafe {
         let masks = [3, 12, 48].map(|m| vdupq_n_u8(m));
         for b in 0..blocks {
-            if ahead != 0 {
-                p.iter().for_each(|p| prefetch(p.wrapping_add(SPAN * b + ahead)));
-            }
+            p.iter().for_each(|p| prefetch(p.wrapping_add(SPAN * b + ahead)));
             for half in 0..SPAN / 16 {
                 let x = x.add(4 * SPAN * b + 16 * half);
                 let x = [0, 1, 2, 3].map(|field| vld1q_s8(x.add(at(field))));
@@ -155,8 +153,6 @@ unsafe fn crumbs4<D: Dot, const SPAN: usize, const HIGH_FIRST: bool>(
     ones
 }
 
-const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
-
 /// Digit minus 1 of bytes already multiplied by the digit's power of 3: the digit is `3 * b >> 8`.
 #[inline(always)]
 fn digit(b: uint8x16_t) -> int8x16_t {
@@ -173,6 +169,7 @@ fn digit(b: uint8x16_t) -> int8x16_t {
 /// 16 bytes must be readable at `p`.
 #[inline(always)]
 unsafe fn digit_of(p: *const u8, n: usize) -> int8x16_t {
+    const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     // SAFETY: the caller's.
     unsafe { digit(vmulq_u8(vld1q_u8(p), vdupq_n_u8(POWERS[n]))) }
 }
@@ -283,17 +280,18 @@ impl Weight for Stq1_0 {
     const SCALE_AT: usize = 40;
     #[inline(always)]
     unsafe fn codes(p: *const u8, _: usize, g: usize) -> [int8x16_t; 2] {
+        const SPREAD: [[u8; 16]; 2] =
+            [[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]];
         const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
-        // SAFETY: a block is readable; a chunk of 64 columns has 8 bytes of slots and 2 of signs.
+        // SAFETY: a block is readable; two chunks of 64 columns have 16 bytes of slots and 4 of signs.
         unsafe {
-            let chunk = g / 2;
-            let slots = vld1_u8(p.add(8 * chunk));
-            let (low, high) = (vand_u8(slots, vdup_n_u8(15)), vshr_n_u8::<4>(slots));
-            let slots = vcombine_u8(vzip1_u8(low, high), vzip2_u8(low, high));
-            let signs = p.add(32 + 2 * chunk);
-            let signs = vcombine_u8(vdup_n_u8(*signs), vdup_n_u8(*signs.add(1)));
-            let sixteen = vandq_u8(vtstq_u8(signs, vld1q_u8(BITS.as_ptr())), vdupq_n_u8(16));
-            let index = vorrq_u8(slots, sixteen);
+            let (pair, second) = (g / 4, g / 2 % 2);
+            let slots = vld1q_u8(p.add(16 * pair));
+            let (low, high) = (vandq_u8(slots, vdupq_n_u8(15)), vshrq_n_u8::<4>(slots));
+            let slots = if second == 0 { vzip1q_u8(low, high) } else { vzip2q_u8(low, high) };
+            let signs = vreinterpretq_u8_u32(vdupq_n_u32(p.add(32 + 4 * pair).cast::<u32>().read_unaligned()));
+            let signs = vqtbl1q_u8(signs, vld1q_u8(SPREAD[second].as_ptr()));
+            let index = vbslq_u8(vdupq_n_u8(16), test_bits(signs, vld1q_u8(BITS.as_ptr())), slots);
             core::array::from_fn(|h| {
                 let lane = &STQ1_0_LANES[2 * (g % 2) + h];
                 vqtbl2q_s8(int8x16x2_t(vld1q_s8(lane.as_ptr()), vld1q_s8(lane[16..].as_ptr())), index)
