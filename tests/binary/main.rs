@@ -2,7 +2,9 @@
 
 mod cli;
 mod doctor;
+mod files;
 mod hostile;
+mod pack;
 mod quantize;
 mod run;
 mod smollm2;

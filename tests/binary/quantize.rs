@@ -1,71 +1,14 @@
 //! `trill quantize`: what it writes is what it says, and whatever goes wrong leaves the files as they were.
 
-use crate::run::{in_repository, json, run, trill};
-use std::path::{Path, PathBuf};
+use crate::files::{Folder, refused, stories, values, with_file};
+use crate::run::{json, run, trill};
+use std::path::Path;
 use std::process::Command;
-use trill::gguf::{Gguf, TensorInfo};
-use trill::mem::{ALIGN, Carver};
 use trill::quant::QuantType;
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("trill-quantize-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Folder(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("UTF-8").to_owned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).expect("a folder");
-        let mut names: Vec<_> = entries.map(|e| e.expect("an entry").file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The trained tiny model: bitnet-b1.58, ternary matrices in I2_S, the embedding in F16.
-fn stories() -> String {
-    in_repository("tests/data/stories-bitnet-I2_S.gguf").to_str().expect("UTF-8").to_owned()
-}
-
-fn with_file<T>(path: &str, then: impl FnOnce(Gguf<'_>) -> T) -> T {
-    let bytes = std::fs::read(path).expect("a file");
-    let need = Gguf::index_bytes(&bytes).expect("a sound header");
-    let mut memory = vec![0; need + ALIGN];
-    let skip = memory.as_ptr().align_offset(ALIGN);
-    let mut carver = Carver::over(&mut memory[skip..skip + need]).expect("aligned memory");
-    then(Gguf::parse(&bytes, &mut carver).expect("a sound file"))
-}
-
-fn values(tensor: &TensorInfo<'_>) -> Vec<f32> {
-    let matrix = tensor.matrix().expect("a matrix");
-    let mut all = vec![0.0; tensor.elements()];
-    all.chunks_exact_mut(matrix.cols()).enumerate().for_each(|(r, row)| matrix.decode_row(r, row));
-    all
-}
-
-/// Exit code and message of a run that must fail.
-fn refused(arguments: &[&str]) -> (i32, String) {
-    let out = run(trill(arguments), "");
-    let message = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.stdout.is_empty() && message.trim_end().lines().count() == 1, "{arguments:?}: {message}");
-    (out.status.code().expect("no signal"), message)
-}
 
 #[test]
 fn ternary_weights_survive_every_ternary_type() {
-    let folder = Folder::new("ternary");
+    let folder = Folder::new("quantize-ternary");
     for (ty, group, wanted) in [
         ("TQ1_0", None, QuantType::TQ1_0),
         ("tq2_0", None, QuantType::TQ2_0),
@@ -106,7 +49,7 @@ fn ternary_weights_survive_every_ternary_type() {
 
 #[test]
 fn metadata_stays_and_the_file_type_is_true() {
-    let folder = Folder::new("metadata");
+    let folder = Folder::new("quantize-metadata");
     let out = folder.file("out.gguf");
     json(trill(&["quantize", &stories(), &out, "TQ2_0", "--json", "--token-embedding-type", "Q8_0"]));
     with_file(&stories(), |old| {
@@ -123,7 +66,7 @@ fn metadata_stays_and_the_file_type_is_true() {
 
 #[test]
 fn measured_errors_are_those_of_the_file() {
-    let folder = Folder::new("errors");
+    let folder = Folder::new("quantize-errors");
     let (f32s, out) = (folder.file("f32.gguf"), folder.file("out.gguf"));
     json(trill(&["quantize", &stories(), &f32s, "F32", "--json"]));
     for ty in [
@@ -149,7 +92,7 @@ fn measured_errors_are_those_of_the_file() {
 
 #[test]
 fn wrong_requests_are_refused_and_leave_nothing() {
-    let folder = Folder::new("refused");
+    let folder = Folder::new("quantize-refused");
     let (model, out) = (folder.file("in.gguf"), folder.file("out.gguf"));
     std::fs::copy(stories(), &model).unwrap();
     let before = std::fs::read(&model).unwrap();
@@ -186,7 +129,7 @@ fn wrong_requests_are_refused_and_leave_nothing() {
 
 #[test]
 fn weights_that_are_not_finite_are_refused() {
-    let folder = Folder::new("finite");
+    let folder = Folder::new("quantize-finite");
     let (sound, bad, out) = (folder.file("sound.gguf"), folder.file("bad.gguf"), folder.file("out.gguf"));
     json(trill(&["quantize", &stories(), &sound, "F32", "--json"]));
     let name = "blk.3.ffn_up.weight";
@@ -214,7 +157,7 @@ fn limited(input: &str, out: &str, blocks: u32) -> std::process::Output {
 
 #[test]
 fn a_full_disk_leaves_the_old_file() {
-    let folder = Folder::new("full");
+    let folder = Folder::new("quantize-full");
     let out = folder.file("out.gguf");
     std::fs::write(&out, "old").unwrap();
     for blocks in [0, 1, 100, 1000, 30_000] {
@@ -230,7 +173,7 @@ fn a_full_disk_leaves_the_old_file() {
 
 #[test]
 fn killed_at_any_moment_the_file_is_the_old_or_the_new_one() {
-    let folder = Folder::new("killed");
+    let folder = Folder::new("quantize-killed");
     let (whole, out) = (folder.file("whole.gguf"), folder.file("out.gguf"));
     json(trill(&["quantize", &stories(), &whole, "F32", "--json"]));
     let new = std::fs::read(&whole).unwrap();
@@ -253,7 +196,7 @@ fn killed_at_any_moment_the_file_is_the_old_or_the_new_one() {
 
 #[test]
 fn interrupted_it_cleans_up() {
-    let folder = Folder::new("interrupted");
+    let folder = Folder::new("quantize-interrupted");
     let out = folder.file("out.gguf");
     let part = folder.0.join(".out.gguf.part");
     let mut interrupted = 0;
@@ -279,7 +222,7 @@ fn interrupted_it_cleans_up() {
 #[test]
 fn llama_quantizes_types_for_smollm2() {
     let Some(model) = crate::run::smollm2() else { return };
-    let folder = Folder::new("smollm2");
+    let folder = Folder::new("quantize-smollm2");
     let out = folder.file("out.gguf");
     let said = json(trill(&["quantize", model.to_str().unwrap(), &out, "Q4_K_M", "--json"]));
     let count = |ty: &str| said["tensors"].as_array().unwrap().iter().filter(|t| t["to"] == ty).count();
@@ -290,7 +233,7 @@ fn llama_quantizes_types_for_smollm2() {
 
 #[test]
 fn damaged_files_are_refused_or_written() {
-    let folder = Folder::new("damaged");
+    let folder = Folder::new("quantize-damaged");
     let (damaged, out) = (folder.file("damaged.gguf"), folder.file("out.gguf"));
     let sound = std::fs::read(stories()).unwrap();
     let metadata = with_file(&stories(), |f| f.data_offset() as usize);

@@ -87,7 +87,7 @@ fn run(options: &Options) -> Outcome {
     let sha256 = write::sha256(opened.file.bytes, options.verbosity)?;
     let target = options.pack_for.map_or_else(|| format!("measured with {}", kernels.name()), |t| t.name().into());
     let head_type = plans.iter().find(|p| p.name == head).map_or("", |p| p.ty.info().name);
-    let sketch = plans.iter().any(|p| p.fate == Fate::Sketch);
+    let sketch = plans.iter().any(|p| matches!(p.fate, Fate::Sketch(_)));
     let provenance = Provenance { source: &sha256, target: &target, head: head_type, sketch };
     let packed = write::write(&opened.gguf, &plans, &provenance, output, threads, options.verbosity)?;
     let again = engine::open(&Options { model: Some(output.to_owned()), ..options.clone() })?;
@@ -182,7 +182,7 @@ fn measure(
 /// Matrices by what became of them: from, to and why, with their number.
 fn fates<'a>(plans: &[Plan<'a>]) -> BTreeMap<(&'static str, &'static str, Option<&'static str>), Vec<&'a str>> {
     let mut fates: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for plan in plans.iter().filter(|p| p.source.n_dims > 1) {
+    for plan in plans.iter().filter(|p| p.source.n_dims > 1 && !matches!(p.fate, Fate::Sketch(_))) {
         let why = if let Fate::Copied(why) = plan.fate { why } else { None };
         fates.entry((plan.source.ty.info().name, plan.ty.info().name, why)).or_default().push(plan.name);
     }
@@ -231,7 +231,7 @@ fn traffic_table(done: &Done<'_>) -> String {
 }
 
 fn sketch_bytes(done: &Done<'_>) -> Option<u64> {
-    done.plans.iter().find(|p| p.fate == Fate::Sketch)?.bytes().ok()
+    done.plans.iter().find(|p| matches!(p.fate, Fate::Sketch(_)))?.bytes().ok()
 }
 
 fn cost_table(cost: &Cost) -> String {
@@ -262,7 +262,7 @@ fn as_json(done: &Done<'_>, output: &Path) -> Value {
             let exact = match p.fate {
                 Fate::Copied(_) => true,
                 Fate::Packed(_) => is_exact(p.source.ty),
-                Fate::Head(_) | Fate::Sketch => false,
+                Fate::Head(_) | Fate::Sketch(_) => false,
             };
             json!({ "name": p.name, "from": p.source.ty.info().name, "to": p.ty.info().name, "kept_because": kept,
                     "same_results": exact })

@@ -58,8 +58,8 @@ pub(crate) enum Fate {
     Packed(QuantType),
     /// The output head, to another type.
     Head(QuantType),
-    /// Made from the output head.
-    Sketch,
+    /// Made from the output head, which has this type in the output.
+    Sketch(QuantType),
 }
 
 /// One tensor of the output.
@@ -77,6 +77,20 @@ impl<'a> Plan<'a> {
     /// Its weights as the input has them.
     pub(crate) fn matrix(&self) -> Matrix<'a> {
         self.source.matrix().expect("a tensor of a parsed file")
+    }
+
+    /// Puts row `row` of what is to be encoded into `values`. A sketch is one of the head as the output has it, so that
+    /// its residual norms hold for the weights that logits are computed with.
+    pub(crate) fn read(&self, row: usize, values: &mut [f32]) {
+        self.matrix().decode_row(row, values);
+        if let Fate::Sketch(ty) = self.fate
+            && ty != self.source.ty
+        {
+            let encode = ty.info().encode.expect("a type that can be written");
+            let mut encoded = vec![0; ty.row_bytes(values.len()).expect("whole blocks")];
+            encode(values, &mut encoded);
+            (ty.info().decode)(&encoded, values);
+        }
     }
 
     /// Bytes in the output.
@@ -160,7 +174,6 @@ pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<P
     let mut sketched = None;
     for source in gguf.tensors().iter().filter(|t| t.name != SKETCH_NAME) {
         let fate = if source.name == head {
-            sketched = wish.sketch.then_some(source);
             head_fate(source, wish.head)?
         } else if ternary(source) {
             packable(source, wish.threads).map_or_else(|why| Fate::Copied(Some(why)), |()| Fate::Packed(QuantType::T3))
@@ -172,10 +185,13 @@ pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<P
             _ => source.ty,
         };
         plans.push(Plan { name: source.name, source, fate, ty });
+        if source.name == head && wish.sketch {
+            sketched = Some((source, ty));
+        }
     }
-    if let Some(source) = sketched {
+    if let Some((source, head_type)) = sketched {
         if source.cols().is_multiple_of(QuantType::S2.info().block) {
-            plans.push(Plan { name: SKETCH_NAME, source, fate: Fate::Sketch, ty: QuantType::S2 });
+            plans.push(Plan { name: SKETCH_NAME, source, fate: Fate::Sketch(head_type), ty: QuantType::S2 });
         } else {
             log::warn!("the head gets no sketch: its rows are not whole blocks of 64");
         }

@@ -138,9 +138,8 @@ fn one(
         out.write_all(plan.source.data).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
         return Ok(Written { drift: None, digest: None });
     }
-    let matrix = plan.matrix();
-    let read = |row: usize, values: &mut [f32]| matrix.decode_row(row, values);
-    let rows = Rows { rows: matrix.rows(), cols: matrix.cols(), read: &read };
+    let read = |row: usize, values: &mut [f32]| plan.read(row, values);
+    let rows = Rows { rows: plan.source.rows(), cols: plan.source.cols(), read: &read };
     let recoder = Recoder { ty: plan.ty, threads };
     if let Fate::Packed(_) = plan.fate {
         return Ok(Written { drift: Some(recoder.write(&rows, out, step)?), digest: None });
