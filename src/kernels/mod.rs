@@ -1,6 +1,6 @@
 //! The same arithmetic as [`crate::quant`], vectorised: one table of functions per CPU level.
 //!
-//! [`SCALAR`](scalar) fills every entry from the reference code; a backend is that table `.with(...)` its own
+//! `scalar.rs` fills every entry from the reference code; a backend is that table `.with(...)` its own
 //! functions. A table is obtained through [`select`], which checks the CPU, so the safe methods of
 //! [`Kernels`] only have to check shapes. Results are the same bits at every level (see
 //! [`crate::numeric`] for the order of float operations).

@@ -1,7 +1,7 @@
 //! Hyper-parameters, weights and one forward pass for every decoder architecture.
 //!
 //! An architecture is data: a constant [`ArchSpec`] in its own file under `arch/`, and one line in
-//! [`arch::ALL`]. [`Model::load`] turns a GGUF into typed, shape-checked views; [`forward`] walks them.
+//! [`arch::ALL`]. [`Model::load`] turns a GGUF into typed, shape-checked views; `forward.rs` walks them.
 
 pub mod arch;
 mod check;

@@ -1,4 +1,4 @@
-//! The architectures, one constant each. What they have in common is [`super::forward`]; what differs is
+//! The architectures, one constant each. What they have in common is `forward.rs`; what differs is
 //! a field here.
 
 use crate::kernels::Activation;
