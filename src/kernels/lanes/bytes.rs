@@ -1,6 +1,6 @@
-//! Q8R: 8 bits a weight under one scale per row.
+//! trill's own types whose rows stand alone: Q8R (8 bits), B1 and B1_64 (signs on both sides).
 
-use super::{At, Lanes, Rows, Sink, Sums, Unpack};
+use super::{At, Lanes, RowEnd, Rows, Sink, Sums, Unpack};
 use crate::quant::QuantType;
 
 pub(in crate::kernels) struct Q8R;
@@ -31,9 +31,72 @@ impl Unpack for Q8R {
 
     /// `((isum as f32) / d) * scale`, the scale after the last block. Sums of biased codes may wrap, and wrap back.
     #[inline(always)]
-    unsafe fn end<S: Lanes>(s: S, acc: S::V, d: f32, sum: i32, tail: Rows) -> S::V {
-        let isum = s.sub(acc, s.splat(S::BIAS.wrapping_mul(sum) as u32));
+    unsafe fn end<S: Lanes>(s: S, acc: S::V, row: RowEnd) -> S::V {
+        let isum = s.sub(acc, s.splat(S::BIAS.wrapping_mul(row.sum) as u32));
         // SAFETY: every row has its scale there.
-        s.fmul(s.fdiv(s.float(isum), s.splat(d.to_bits())), unsafe { s.load(tail) })
+        s.fmul(s.fdiv(s.float(isum), s.splat(row.d.to_bits())), unsafe { s.load(row.tail) })
+    }
+}
+
+/// Sums of products of signs, from how many of `cols` differ.
+#[inline(always)]
+fn of_signs<S: Lanes>(s: S, differ: S::V, cols: usize) -> S::V {
+    s.float(s.sub(s.splat(cols as u32), s.add(differ, differ)))
+}
+
+pub(in crate::kernels) struct B1;
+
+impl Unpack for B1 {
+    const TYPE: QuantType = QuantType::B1;
+    const BLOCK: usize = 64;
+    const BYTES: usize = 8;
+    const SUB: usize = 64;
+    const CODE_MAX: Option<usize> = Some(1);
+    const SIGNS: bool = true;
+    type Scales<V: Copy> = ();
+
+    #[inline(always)]
+    unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) {
+        // SAFETY: every row holds a block of 8 bytes, by contract.
+        unsafe { unroll!(c in 0 1 => put.put(c, at.at(4 * c).load(s))) }
+    }
+
+    #[inline(always)]
+    unsafe fn fold<S: Lanes>(s: S, _: &(), _: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
+        sums.acc = s.add(sums.acc, sum);
+    }
+
+    /// `(isum as f32) * alpha`, `alpha` after the last block.
+    #[inline(always)]
+    unsafe fn end<S: Lanes>(s: S, acc: S::V, row: RowEnd) -> S::V {
+        // SAFETY: every row has its scale there.
+        s.fmul(of_signs(s, acc, row.cols), unsafe { s.load(row.tail) })
+    }
+}
+
+pub(in crate::kernels) struct B1_64;
+
+impl Unpack for B1_64 {
+    const TYPE: QuantType = QuantType::B1_64;
+    const BLOCK: usize = 64;
+    const BYTES: usize = 10;
+    const SUB: usize = 64;
+    const CODE_MAX: Option<usize> = Some(1);
+    const SIGNS: bool = true;
+    type Scales<V: Copy> = V;
+
+    #[inline(always)]
+    unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) -> S::V {
+        // SAFETY: every row holds a block of 10 bytes, by contract.
+        unsafe {
+            unroll!(c in 0 1 => put.put(c, at.at(4 * c).load(s)));
+            s.half(s.shr(s.load(at.at(6)), 16))
+        }
+    }
+
+    /// `acc + (isum as f32) * alpha`.
+    #[inline(always)]
+    unsafe fn fold<S: Lanes>(s: S, alpha: &S::V, _: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
+        sums.acc = s.fadd(sums.acc, s.fmul(of_signs(s, sum, 64), *alpha));
     }
 }

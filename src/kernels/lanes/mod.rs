@@ -34,17 +34,17 @@ macro_rules! lane_types {
     ($with:ident; $($args:tt)*) => {
         $with! {
             $($args)*; Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 I2_S I2_S_ARM TQ1_0 TQ2_0 Q1_0 Q2_0 Q2_0_G128 PTQ1_0 STQ1_0
-            Q2_K Q3_K Q4_K Q5_K Q6_K Q8R
+            Q2_K Q3_K Q4_K Q5_K Q6_K Q8R B1 B1_64
         }
     };
 }
 pub(super) use block32::{Q1_0, Q2_0, Q2_0_G128, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-pub(super) use bytes::Q8R;
+pub(super) use bytes::{B1, B1_64, Q8R};
 pub(super) use k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 pub(super) use lane_types;
 pub(super) use ternary::{I2_S, I2_S_ARM, PTQ1_0, STQ1_0, TQ1_0, TQ2_0};
 
-/// Columns unpacked at once for several tokens; a multiple of every block.
+/// Columns unpacked at once for several tokens (but for sign bits); a multiple of every block.
 const PANEL: usize = 256;
 
 /// How many tokens share the loads of code vectors.
@@ -137,6 +137,8 @@ pub(super) enum Dot {
     Wide,
     /// Codes that went through [`Lanes::signed`], activations not below -127.
     Signed,
+    /// Sign bits on both sides: counts those that differ.
+    Signs,
 }
 
 /// Rows of a group at some byte.
@@ -157,6 +159,15 @@ impl Rows {
     #[inline(always)]
     pub(super) fn at(self, bytes: usize) -> Self {
         Rows { offset: self.offset + bytes, ..self }
+    }
+    /// A dword of each row; brings as many bytes of the next group into the cache.
+    /// # Safety
+    /// Every row holds 4 bytes.
+    #[inline(always)]
+    pub(super) unsafe fn load<S: Lanes>(self, s: S) -> S::V {
+        s.prefetch(self.first.wrapping_add(S::N * (self.stride + self.offset)));
+        // SAFETY: by contract.
+        unsafe { s.load(self) }
     }
     /// Sixteen bytes of each row as four vectors; brings as many bytes of the next group, which lies behind this
     /// one, into the cache.
@@ -227,6 +238,12 @@ pub(super) trait Unpack {
     const SUB: usize;
     /// Largest code, or `None` for signed codes.
     const CODE_MAX: Option<usize>;
+    /// Whether a code is a sign bit, and so is an activation.
+    const SIGNS: bool = false;
+    /// Code vectors of a block.
+    const VECTORS: usize = Self::BLOCK / if Self::SIGNS { 32 } else { 4 };
+    /// Code vectors that one integer sum covers.
+    const SUB_VECTORS: usize = Self::VECTORS / (Self::BLOCK / Self::SUB);
     /// The scales of a block, unpacked.
     type Scales<V: Copy>: Copy;
 
@@ -246,18 +263,32 @@ pub(super) trait Unpack {
     #[inline(always)]
     unsafe fn finish<S: Lanes>(_: S, _: &Self::Scales<S::V>, _: At, _: &mut Sums<S::V>) {}
 
-    /// Closes a row whose activation has the scale `d` and the sum `sum` ([`ActKind::Row`] only): its dot product.
+    /// Closes a row: its dot product.
     /// # Safety
-    /// `tail` are the rows after their last block.
+    /// `row.tail` are the rows after their last block.
     #[inline(always)]
-    unsafe fn end<S: Lanes>(_: S, acc: S::V, _d: f32, _sum: i32, _tail: Rows) -> S::V {
+    unsafe fn end<S: Lanes>(_: S, acc: S::V, _row: RowEnd) -> S::V {
         acc
     }
+}
+
+/// What closes a row.
+#[derive(Clone, Copy)]
+pub(super) struct RowEnd {
+    /// The activation's scale, for [`ActKind::Row`].
+    pub(super) d: f32,
+    /// The activation's sum.
+    pub(super) sum: i32,
+    /// Columns.
+    pub(super) cols: usize,
+    /// The rows, after their last block.
+    pub(super) tail: Rows,
 }
 
 /// How a type's products are summed.
 const fn dot_kind<U: Unpack>() -> Dot {
     match U::CODE_MAX {
+        _ if U::SIGNS => Dot::Signs,
         None => Dot::Signed,
         // One of SUB / 4 code vectors adds two products, |activation| <= 128, to a 16-bit lane.
         Some(max) if U::SUB / 4 * 2 * 128 * max <= i16::MAX as usize => Dot::Narrow,
@@ -286,7 +317,7 @@ impl Job<'_> {
         let (k, kind) = (self.acts.k, self.acts.kind);
         let row = kind == ActKind::Row;
         At {
-            q: self.acts.q.as_ptr().wrapping_add(t * k + b * U::BLOCK),
+            q: self.acts.q.as_ptr().wrapping_add(t * kind.codes(k) + b * kind.codes(U::BLOCK)),
             d: self.acts.d.as_ptr().wrapping_add(t * kind.scales(k) + if row { 0 } else { b * kind.scales(U::BLOCK) }),
             bsums: self.acts.bsums.as_ptr().wrapping_add(t * kind.bsums(k) + b * kind.bsums(U::BLOCK)),
         }
@@ -301,13 +332,10 @@ impl Job<'_> {
     /// The final result of token `t`.
     #[inline(always)]
     fn end<S: Lanes, U: Unpack>(&self, s: S, t: usize, acc: S::V) -> S::V {
-        let acc = match self.acts.kind {
-            // SAFETY: the group's rows end there.
-            ActKind::Row => unsafe {
-                U::end(s, acc, self.acts.d[t], self.acts.sums[t], self.group.at(self.blocks * U::BYTES))
-            },
-            _ => acc,
-        };
+        let d = if self.acts.kind == ActKind::Row { self.acts.d[t] } else { 0.0 };
+        let tail = self.group.at(self.blocks * U::BYTES);
+        // SAFETY: the group's rows end there.
+        let acc = unsafe { U::end(s, acc, RowEnd { d, sum: self.acts.sums[t], cols: self.acts.k, tail }) };
         s.fmul(acc, s.splat(self.scale.to_bits()))
     }
 }
@@ -353,7 +381,7 @@ struct Products<S: Lanes, U: Unpack> {
 impl<S: Lanes, U: Unpack> Sink<S> for Products<S, U> {
     #[inline(always)]
     unsafe fn put(&mut self, c: usize, codes: S::V) {
-        let part = &mut self.parts[c * 4 / U::SUB];
+        let part = &mut self.parts[c / U::SUB_VECTORS];
         // SAFETY: the activation has columns 4 c .. 4 c + 4, as the block has.
         let act = unsafe { self.s.broadcast(self.q.add(c * 4).cast()) };
         *part = self.s.dot(*part, codes, act, const { dot_kind::<U>() });
@@ -411,9 +439,9 @@ unsafe fn many_tokens<S: Lanes, U: Unpack>(s: S, job: &Job<'_>) {
         Panel::<S, U> { codes: [const { MaybeUninit::uninit() }; _], scales: [const { MaybeUninit::uninit() }; _] };
     let mut first = 0;
     while first < job.blocks {
-        let blocks = first..job.blocks.min(first + PANEL / U::BLOCK);
+        let blocks = first..job.blocks.min(first + (PANEL / 4 / U::VECTORS).min(PANEL / 32));
         for (i, b) in blocks.clone().enumerate() {
-            let codes = &mut panel.codes[i * U::BLOCK / 4..][..U::BLOCK / 4];
+            let codes = &mut panel.codes[i * U::VECTORS..][..U::VECTORS];
             // SAFETY: block b is in every row.
             let scales = unsafe { U::unpack(s, job.group.at(b * U::BYTES), &mut Store(codes)) };
             panel.scales[i].write(scales);
@@ -465,8 +493,8 @@ unsafe fn tile<S: Lanes, U: Unpack, const T: usize>(
             }
             for sub in 0..U::BLOCK / U::SUB {
                 let mut parts = [zero; T];
-                for c in sub * U::SUB / 4..(sub + 1) * U::SUB / 4 {
-                    let codes = panel.codes.get_unchecked(i * U::BLOCK / 4 + c).assume_init();
+                for c in sub * U::SUB_VECTORS..(sub + 1) * U::SUB_VECTORS {
+                    let codes = panel.codes.get_unchecked(i * U::VECTORS + c).assume_init();
                     for j in 0..T {
                         parts[j] = s.dot(parts[j], codes, s.broadcast(act[j].q.add(c * 4).cast()), how);
                     }

@@ -1,7 +1,7 @@
 //! The ternary types, in two bits or base 3.
 
 use super::block32::{block32, centred, joined, scaled};
-use super::{At, Lanes, Rows, Sink, Sums, Unpack};
+use super::{At, Lanes, RowEnd, Rows, Sink, Sums, Unpack};
 use crate::quant::QuantType;
 
 /// 16 bytes at `at`, byte `j` holding a code of the columns `4 first + j`, `+ STEP`, `+ 2 STEP`, `+ 3 STEP`, the first in
@@ -53,8 +53,8 @@ macro_rules! row_scaled {
 
             /// `((isum - sum) as f32) / d`.
             #[inline(always)]
-            unsafe fn end<S: Lanes>(s: S, acc: S::V, d: f32, sum: i32, _: Rows) -> S::V {
-                s.fdiv(s.float(s.sub(acc, s.splat(sum as u32))), s.splat(d.to_bits()))
+            unsafe fn end<S: Lanes>(s: S, acc: S::V, row: RowEnd) -> S::V {
+                s.fdiv(s.float(s.sub(acc, s.splat(row.sum as u32))), s.splat(row.d.to_bits()))
             }
         }
     };

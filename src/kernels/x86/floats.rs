@@ -15,6 +15,7 @@ pub(super) trait Sixteen: Copy {
     const ROWS: usize;
 
     fn zero(self) -> Self::V;
+    fn splat(self, v: f32) -> Self::V;
     /// `acc + a * b`, both rounded.
     fn mul_add(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// # Safety
@@ -27,6 +28,8 @@ pub(super) trait Sixteen: Copy {
     /// `p` holds 16 values.
     unsafe fn load_bf16(self, p: *const u8) -> Self::V;
     fn array(self, v: Self::V) -> [f32; 16];
+    /// [`tree16`] of four vectors.
+    fn trees(self, v: [Self::V; 4]) -> [f32; 4];
     /// A hint; any address will do.
     fn prefetch(self, p: *const u8);
 }

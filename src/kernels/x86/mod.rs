@@ -1,10 +1,19 @@
 //! x86-64 levels: sets of instructions ([`ymm`], [`zmm`]) for the shared [`super::lanes`].
 
 use super::Kernels;
+use core::arch::x86_64::{__m128i, _mm_setr_epi8};
 
+mod attend;
 mod floats;
 mod ymm;
 mod zmm;
+
+/// Set bits of the numbers 0 to 15.
+#[inline(always)]
+fn nibble_counts() -> __m128i {
+    // SAFETY: SSE2 is always there.
+    unsafe { _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4) }
+}
 
 /// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`].
 macro_rules! level {
@@ -23,14 +32,44 @@ macro_rules! level {
     };
 }
 
+/// Defines `FLOATS`: [`BASE`](super::scalar::BASE) with this level's float operations.
+macro_rules! float_level {
+    ($features:literal, $token:ty, $name:literal) => {
+        mod f16_level {
+            use super::super::attend;
+            use super::*;
+            use crate::kernels::KvRows;
+
+            #[target_feature(enable = $features)]
+            pub(super) fn scores(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) {
+                // SAFETY: the features are enabled here.
+                attend::scores(unsafe { <$token>::new() }, q, head_dim, k, scale, out);
+            }
+            #[target_feature(enable = $features)]
+            pub(super) fn mix(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
+                // SAFETY: the features are enabled here.
+                attend::mix(unsafe { <$token>::new() }, weights, head_dim, v, out);
+            }
+        }
+
+        pub(super) const FLOATS: Kernels = {
+            let mut float = FLOAT;
+            float.scores[KvType::F16 as usize] = f16_level::scores;
+            float.mix[KvType::F16 as usize] = f16_level::mix;
+            Kernels { name: $name, float, ..BASE }
+        };
+    };
+}
+
 mod avx2 {
     use super::{floats, ymm::Ymm};
     use crate::kernels::{Kernels, lanes, lanes::packed, scalar::BASE};
+    use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
     float_kernels!("avx2,f16c");
-    pub(super) const FLOATS: Kernels = Kernels { name: "avx2", float: FLOAT, ..BASE };
+    float_level!("avx2,f16c", Ymm<false>, "avx2");
     lanes::lane_types!(level; "avx2,f16c", Ymm<false>, FLOATS);
 }
 
@@ -47,11 +86,12 @@ mod avx_vnni {
 mod avx512 {
     use super::{floats, zmm::Zmm};
     use crate::kernels::{Kernels, lanes, lanes::packed, scalar::BASE};
+    use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
     float_kernels!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c");
-    const FLOATS: Kernels = Kernels { name: "avx512-vnni", float: FLOAT, ..BASE };
+    float_level!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, "avx512-vnni");
     lanes::lane_types!(level; "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, FLOATS);
 }
 

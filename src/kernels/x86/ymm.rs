@@ -1,6 +1,7 @@
 //! AVX2 with F16C, with or without AVX-VNNI: 8 rows at a time.
 
 use super::floats::Sixteen;
+use super::nibble_counts;
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::x86_64::*;
 
@@ -182,6 +183,14 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
         unsafe {
             let ones = _mm256_set1_epi16(1);
             match how {
+                Dot::Signs => {
+                    let (low, counts) = (_mm256_set1_epi8(15), _mm256_broadcastsi128_si256(nibble_counts()));
+                    let x = _mm256_xor_si256(codes, act);
+                    let first = _mm256_shuffle_epi8(counts, _mm256_and_si256(x, low));
+                    let second = _mm256_shuffle_epi8(counts, _mm256_and_si256(_mm256_srli_epi32::<4>(x), low));
+                    let pairs = _mm256_maddubs_epi16(_mm256_add_epi8(first, second), _mm256_set1_epi8(1));
+                    _mm256_add_epi32(part, _mm256_madd_epi16(pairs, ones))
+                }
                 _ if VNNI => _mm256_dpbusd_avx_epi32(part, codes, act),
                 Dot::Narrow => _mm256_add_epi16(part, _mm256_maddubs_epi16(codes, act)),
                 Dot::Wide => _mm256_add_epi32(part, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, act), ones)),
@@ -263,6 +272,19 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 }
 
+/// 16 accumulators to 8 to 4, in the canonical order.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn four_of(v: [__m256; 2]) -> __m128 {
+    // SAFETY: by contract.
+    unsafe {
+        let v = _mm256_add_ps(v[0], v[1]);
+        _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v))
+    }
+}
+
 impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
     type V = [__m256; 2];
     const ROWS: usize = 2;
@@ -271,6 +293,28 @@ impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
     fn zero(self) -> [__m256; 2] {
         // SAFETY: `self` proves the instructions.
         unsafe { [_mm256_setzero_ps(); 2] }
+    }
+
+    #[inline(always)]
+    fn splat(self, v: f32) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions.
+        unsafe { [_mm256_set1_ps(v); 2] }
+    }
+
+    #[inline(always)]
+    fn trees(self, [a, b, c, d]: [[__m256; 2]; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves the instructions; the array has room.
+        unsafe {
+            // 16 -> 8 -> 4, then (c0 + c2) + (c1 + c3) of all four at once, transposed.
+            let (a, b, c, d) = (four_of(a), four_of(b), four_of(c), four_of(d));
+            let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+            let even = _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movelh_ps(ab_high, cd_high));
+            let odd = _mm_add_ps(_mm_movehl_ps(cd, ab), _mm_movehl_ps(cd_high, ab_high));
+            let mut out = [0f32; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), _mm_add_ps(even, odd));
+            out
+        }
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! AVX-512: 16 rows at a time. Instructions: F, BW, VL, VBMI, VNNI.
 
 use super::floats::Sixteen;
+use super::nibble_counts;
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::x86_64::*;
 
@@ -166,9 +167,18 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
-    fn dot(self, part: __m512i, codes: __m512i, act: __m512i, _: Dot) -> __m512i {
+    fn dot(self, part: __m512i, codes: __m512i, act: __m512i, how: Dot) -> __m512i {
         // SAFETY: `self` proves the instructions.
-        unsafe { _mm512_dpbusd_epi32(part, codes, act) }
+        unsafe {
+            if how == Dot::Signs {
+                let (low, counts) = (_mm512_set1_epi8(15), _mm512_broadcast_i32x4(nibble_counts()));
+                let x = _mm512_xor_si512(codes, act);
+                let first = _mm512_shuffle_epi8(counts, _mm512_and_si512(x, low));
+                let second = _mm512_shuffle_epi8(counts, _mm512_and_si512(_mm512_srli_epi32::<4>(x), low));
+                return _mm512_dpbusd_epi32(part, _mm512_add_epi8(first, second), _mm512_set1_epi8(1));
+            }
+            _mm512_dpbusd_epi32(part, codes, act)
+        }
     }
 
     #[inline(always)]
@@ -250,6 +260,30 @@ impl Sixteen for Zmm {
     fn zero(self) -> __m512 {
         // SAFETY: `self` proves the instructions.
         unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn splat(self, v: f32) -> __m512 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_set1_ps(v) }
+    }
+
+    #[inline(always)]
+    fn trees(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves the instructions; the array has room.
+        unsafe {
+            // 16 -> 8: halves of two vectors side by side; 8 -> 4: quarters of four.
+            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+            let quarters = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+            // Within each quarter (c0 + c2) + (c1 + c3).
+            let pairs = _mm512_add_ps(quarters, _mm512_shuffle_ps::<0b00_00_11_10>(quarters, quarters));
+            let sums = _mm512_add_ps(pairs, _mm512_shuffle_ps::<0b01>(pairs, pairs));
+            let first = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), sums);
+            let mut out = [0f32; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(first));
+            out
+        }
     }
 
     #[inline(always)]
