@@ -74,7 +74,7 @@ pub(super) fn hadamard(head: &mut [f32]) {
 mod tests {
     //! The scalar level against f64 arithmetic: the other levels are compared with the scalar one.
 
-    use super::super::{CANDIDATES, KvRows};
+    use crate::kernels::{Activation, CANDIDATES, KvRows};
     use crate::kv_cache::KvType;
     use std::vec;
     use std::vec::Vec;
@@ -142,10 +142,10 @@ mod tests {
             let want = f64::from(x[i]) / libm::sqrt(mean + 1e-5) * f64::from(w[i]);
             assert!((f64::from(out[i]) - want).abs() < 1e-5);
         }
-        let gates: [(super::super::Activation, fn(f64) -> f64); 3] = [
-            (super::super::Activation::Silu, |v| v / (1.0 + libm::exp(-v))),
-            (super::super::Activation::Relu2, |v| v.max(0.0) * v.max(0.0)),
-            (super::super::Activation::Gelu, |v| {
+        let gates: [(Activation, fn(f64) -> f64); 3] = [
+            (Activation::Silu, |v| v / (1.0 + libm::exp(-v))),
+            (Activation::Relu2, |v| v.max(0.0) * v.max(0.0)),
+            (Activation::Gelu, |v| {
                 0.5 * v * (1.0 + libm::tanh(libm::sqrt(2.0 / core::f64::consts::PI) * (v + 0.044715 * v * v * v)))
             }),
         ];

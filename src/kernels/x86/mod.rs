@@ -36,9 +36,9 @@ macro_rules! level {
 macro_rules! float_level {
     ($features:literal, $token:ty, $name:literal) => {
         mod f16_level {
-            use super::super::attend;
             use super::*;
             use crate::kernels::KvRows;
+            use crate::kernels::x86::attend;
 
             #[target_feature(enable = $features)]
             pub(super) fn scores(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) {
