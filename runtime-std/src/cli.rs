@@ -54,7 +54,10 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Outcome<Request> {
     }
     let command = match words.command {
         Some(command) => command,
-        None if first && !options.talks_by_default() => return Ok(Request::Print(overview())),
+        None if first && !options.talks_by_default() => {
+            return Ok(Options::story()
+                .map_or_else(|| Request::Print(overview()), |story| Request::Run(&commands::RUN, Box::new(story))));
+        }
         None => commands::default_for(&options),
     };
     options.command = command.name;
@@ -183,7 +186,8 @@ fn overview() -> String {
     }
     text.push_str(
         "\ntrill COMMAND --help lists a command's flags; trill --version shows the CPU and the kernels chosen.\n\
-         Without -m the model is $TRILL_MODEL, else the newest file in $XDG_DATA_HOME/trill/models.\n\
+         Without -m the model is $TRILL_MODEL, else the newest file in $XDG_DATA_HOME/trill/models,\n\
+         else a tiny story model where the binary holds one.\n\
          TRILL_KERNELS forces one of: scalar neon neon-dotprod neon-i8mm avx2 avx-vnni avx512-vnni.\n",
     );
     text

@@ -7,6 +7,7 @@ use crate::host::memory::{self, Arena};
 use crate::host::mmap::{self, ModelFile};
 use crate::host::threads::Pool;
 use crate::host::{allocations, cpu, signal};
+use crate::models::{self, Source};
 use crate::options::{Options, Verbosity};
 use crate::report::progress::Progress;
 use std::ops::ControlFlow;
@@ -43,8 +44,16 @@ pub(crate) struct Opened {
 
 /// Opens and parses the model that the options name.
 pub(crate) fn open(options: &Options) -> Outcome<Opened> {
-    let path = crate::models::find(options.model.as_deref())?;
-    let file = mmap::open(&path, options.mmap)?;
+    let (path, file) = match models::find(options.model.as_deref())? {
+        Source::File(path) => {
+            let file = mmap::open(&path, options.mmap)?;
+            (path, file)
+        }
+        Source::BuiltIn => {
+            log::info!("no model is given: the tiny story model in this program is used; -m FILE names another");
+            (PathBuf::from("built-in-model"), ModelFile { bytes: models::built_in().unwrap_or_default(), mapped: true })
+        }
+    };
     let about = |failure: Failure| failure.about(&path);
     let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
     let index = Arena::reserve(index_bytes).map_err(about)?.leak();

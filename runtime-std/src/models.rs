@@ -1,19 +1,49 @@
-//! Which model file to use when the user does not say.
+//! Which model to use when the user does not say.
 
 use crate::exit::{Code, Failure, Outcome};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The file given with `-m`, else `$TRILL_MODEL`, else the newest `.gguf` in the models folder.
-pub(crate) fn find(given: Option<&Path>) -> Outcome<PathBuf> {
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    File(PathBuf),
+    /// The one in the binary.
+    BuiltIn,
+}
+
+/// The model in the binary, if there is one: a bitnet-b1.58 of five million parameters that was trained on
+/// TinyStories (`tests/data/README.md`).
+pub(crate) fn built_in() -> Option<&'static [u8]> {
+    #[cfg(feature = "built-in-model")]
+    {
+        /// A mapped file begins at a page; so does this.
+        #[repr(C, align(4096))]
+        struct Page<B: ?Sized>(B);
+        static MODEL: &Page<[u8]> = &Page(*include_bytes!("../../tests/data/stories-bitnet-I2_S.gguf"));
+        Some(&MODEL.0)
+    }
+    #[cfg(not(feature = "built-in-model"))]
+    None
+}
+
+/// How a story begins when nobody asks for anything.
+pub(crate) const OPENING: &str = "Once upon a time";
+
+/// The file given with `-m`, else `$TRILL_MODEL`, else the newest `.gguf` in the models folder, else the model in
+/// the binary.
+pub(crate) fn find(given: Option<&Path>) -> Outcome<Source> {
     if let Some(path) = given {
-        return Ok(path.to_owned());
+        return Ok(Source::File(path.to_owned()));
     }
     if let Some(path) = std::env::var_os("TRILL_MODEL").filter(|p| !p.is_empty()) {
-        return Ok(path.into());
+        return Ok(Source::File(path.into()));
     }
     let folder = folder();
-    folder.as_deref().and_then(newest).ok_or_else(|| {
+    if let Some(path) = folder.as_deref().and_then(newest) {
+        return Ok(Source::File(path));
+    }
+    built_in().map(|_| Source::BuiltIn).ok_or_else(|| {
         let tried = folder.map_or_else(String::new, |f| format!(" and {} holds none", f.display()));
         Failure::new(Code::Usage, format!("no model: TRILL_MODEL is not set{tried}"))
             .remedy("give a GGUF file with -m FILE")
@@ -56,6 +86,6 @@ mod tests {
         }
         assert_eq!(newest(&folder), Some(folder.join("new.gguf")));
         std::fs::remove_dir_all(folder).unwrap();
-        assert_eq!(find(Some(Path::new("x"))).unwrap(), Path::new("x"));
+        assert_eq!(find(Some(Path::new("x"))).unwrap(), Source::File("x".into()));
     }
 }

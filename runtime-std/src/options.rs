@@ -2,6 +2,7 @@
 
 use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
+use crate::models::{self, Source};
 use crate::pack::{Head, target::Target};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     pub(crate) verbosity: Verbosity,
     pub(crate) prompt: Option<String>,
+    /// Print the prompt before what follows it.
+    pub(crate) echo: bool,
     pub(crate) file: Option<PathBuf>,
     pub(crate) system: Option<String>,
     pub(crate) chat: bool,
@@ -97,6 +100,7 @@ impl Default for Options {
             json: false,
             verbosity: Verbosity::Normal,
             prompt: None,
+            echo: false,
             file: None,
             system: None,
             chat: false,
@@ -160,8 +164,18 @@ impl Options {
         if self.escapes { crate::input::unescape(text) } else { text.to_owned() }
     }
 
+    /// What `trill` without any argument does where it does not start a conversation but holds a model: it tells a story.
+    pub(crate) fn story() -> Option<Options> {
+        matches!(models::find(None), Ok(Source::BuiltIn)).then(|| Options {
+            command: RUN.name,
+            prompt: Some(models::OPENING.to_owned()),
+            echo: true,
+            ..Options::default()
+        })
+    }
+
     /// Whether `trill` without any argument starts a conversation: on a terminal, with a model at hand.
     pub(crate) fn talks_by_default(&self) -> bool {
-        crate::host::is_terminal(0) && crate::host::is_terminal(1) && crate::models::find(None).is_ok()
+        crate::host::is_terminal(0) && crate::host::is_terminal(1) && matches!(models::find(None), Ok(Source::File(_)))
     }
 }

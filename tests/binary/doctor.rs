@@ -81,3 +81,16 @@ fn guessing_ahead_changes_no_text() {
         }
     }
 }
+
+#[cfg(feature = "built-in-model")]
+#[test]
+fn without_any_model_a_story_is_told() {
+    let nowhere = std::env::temp_dir().join(format!("trill-nowhere-{}", std::process::id()));
+    let mut command = trill(&[]);
+    command.env("XDG_DATA_HOME", &nowhere);
+    let out = run(command, "");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(said.starts_with("Once upon a time") && said.split_whitespace().count() > 30, "{said}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("-m FILE"));
+}

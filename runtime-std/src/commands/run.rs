@@ -53,6 +53,9 @@ fn run(options: &Options) -> Outcome {
         at_start: voice.ends_special(&tokens),
     };
     let mut screen = Screen::new();
+    if let (true, Some(prompt)) = (options.echo, options.prompt_text()) {
+        screen.say(&prompt)?;
+    }
     let mut text = String::with_capacity(if options.json { TEXT_BYTES } else { 0 });
     machine.start_counting();
     let summary = voice.answer(&mut machine, &ask, &mut |piece| {
