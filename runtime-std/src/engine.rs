@@ -202,11 +202,12 @@ pub(crate) fn load<T>(
         let session = Session::new(model, setup.kernels, setup.config, carver)?;
         Ok((model, session, more))
     };
-    let (model, session, more) = carve(options.mlock, layout).map_err(|failure| {
+    let (model, mut session, more) = carve(options.mlock, layout).map_err(|failure| {
         let remedy = remedy_for_memory(&setup, opened, &more);
         if failure.code == Code::Memory { failure.remedy(remedy).about(&opened.path) } else { failure }
     })?;
     model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
+    session.set_stochastic_signs(options.stochastic_signs);
     if options.mlock {
         opened.file.lock();
     }

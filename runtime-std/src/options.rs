@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) batch: Option<usize>,
     pub(crate) cache_k: KvType,
     pub(crate) cache_v: KvType,
+    /// Seed of random signs of activations, for true-binary weights; absent: the sign as it is.
+    pub(crate) stochastic_signs: Option<u64>,
     pub(crate) mlock: bool,
     pub(crate) mmap: bool,
     pub(crate) i2s: I2sLayout,
@@ -94,6 +96,7 @@ impl Default for Options {
             batch: None,
             cache_k: KvType::F16,
             cache_v: KvType::F16,
+            stochastic_signs: None,
             mlock: false,
             mmap: true,
             i2s: I2sLayout::X86,
