@@ -8,6 +8,7 @@
 
 mod act;
 mod block;
+mod interleaved;
 mod k_block;
 mod k_fit;
 mod trits;
@@ -97,6 +98,14 @@ registry! {
     S2 = s2,
     /// trill's own: 8 bits, one scale per row.
     Q8R = q8r,
+    /// trill's own: [`QuantType::Q1_0`] with 32 rows interleaved.
+    Q1_0_R32 = q1_0_r32,
+    /// trill's own: [`QuantType::Q2_0`] with 16 rows interleaved.
+    Q2_0_R16 = q2_0_r16,
+    /// trill's own: [`QuantType::Q2_0_G128`] with 16 rows interleaved.
+    Q2_0_G128_R16 = q2_0_g128_r16,
+    /// trill's own: [`QuantType::TQ2_0`] with 16 rows interleaved.
+    TQ2_0_R16 = tq2_0_r16,
 }
 
 /// What trill knows of a weight type.
