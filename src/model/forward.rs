@@ -81,6 +81,11 @@ impl<'s> Buffers<'s> {
             skip: SkipBuffer::new(model, carver)?,
         })
     }
+
+    /// The bits of what positions are turned into, which a context's length may decide.
+    pub(crate) fn position_bits(&self) -> impl Iterator<Item = u64> {
+        self.rope.bits().chain(self.rope_local.bits())
+    }
 }
 
 /// What every step of a forward pass needs.
