@@ -8,7 +8,8 @@ use crate::quant::{ActKind, Acts, Matrix, sign_stochastic};
 
 /// Bytes of weights in one claim: small enough that all cores stream the same neighbourhood of memory.
 const TILE_BYTES: usize = 16 << 10;
-/// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows.
+/// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows; for several tokens, of
+/// four groups.
 const ROW_GROUP: usize = 16;
 
 /// Room for the int8 form of a batch of activations.
@@ -84,7 +85,8 @@ pub(crate) fn linear(
             continue;
         }
         let acts = acts.fill(team, kernels, kind, x, k);
-        let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: widths, col_grain: grain(team, parts) };
+        let tiling =
+            Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: widths, col_grain: grain(team, parts, acts.n) };
         team.tiles(out, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
             let part = &parts[place.segment];
             if part.ty().info().act == kind {
@@ -95,14 +97,15 @@ pub(crate) fn linear(
 }
 
 /// Rows of a tile: about [`TILE_BYTES`] of weights, and at least four tiles for each thread.
-fn grain(team: &Team<'_>, parts: &[Matrix<'_>]) -> usize {
+fn grain(team: &Team<'_>, parts: &[Matrix<'_>], tokens: usize) -> usize {
     let rows: usize = parts.iter().map(Matrix::rows).sum();
     let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
     // Groups of 3 or 5 rows must not be torn either.
-    let odd = parts.iter().map(|p| p.ty().lanes()).filter(|l| !ROW_GROUP.is_multiple_of(*l)).max().unwrap_or(1);
-    by_size.min(by_share).max(1).next_multiple_of(ROW_GROUP * odd)
+    let odd = parts.iter().map(|p| p.ty().lanes()).filter(|l| !ROW_GROUP.is_multiple_of(*l)).max();
+    let groups = odd.unwrap_or(if tokens > 1 { 4 } else { 1 });
+    by_size.min(by_share).max(1).next_multiple_of(ROW_GROUP * groups)
 }
 
 #[cfg(test)]
