@@ -3,6 +3,8 @@
 //! `Session::new` over a measuring [`Carver`] tells the bytes it will need; over real memory it makes the
 //! session. After that nothing is allocated, ever.
 
+mod shift;
+
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kv_cache::{KvCache, KvShape, KvType};

@@ -6,6 +6,7 @@
 //! bits as single tokens.
 
 pub(crate) mod format;
+mod shift;
 
 use crate::error::Result;
 use crate::kernels::{Kernels, KvRows};
