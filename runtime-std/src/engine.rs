@@ -217,6 +217,7 @@ pub(crate) fn load<T>(
     assert_eq!(carver.used(), plan.arena, "the same layout code takes the same memory");
     model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
     session.set_stochastic_signs(options.stochastic_signs);
+    session.set_skip(options.ffn_skip);
     let pool = Pool::new(setup.config.threads, &cores);
     let held = Vec::with_capacity(session.capacity());
     let threads = trill::parallel::Executor::threads(&pool);

@@ -59,6 +59,7 @@ pub(crate) struct Options {
     /// Tokens of the prompt that sliding keeps; absent: the beginning-of-text token, or all that a template writes.
     pub(crate) keep: Option<i64>,
     /// Read the rows of the output head that a sketch leaves over, where the model has one.
+    pub(crate) ffn_skip: bool,
     pub(crate) head_screen: bool,
     /// Guess tokens ahead where that is faster.
     pub(crate) draft: bool,
@@ -119,6 +120,7 @@ impl Default for Options {
             ignore_eos: false,
             context_policy: None,
             keep: None,
+            ffn_skip: true,
             head_screen: true,
             draft: true,
             tokens: Vec::new(),

@@ -7,6 +7,9 @@
 
 pub(crate) mod format;
 mod shift;
+mod state;
+
+pub use state::KvPart;
 
 use crate::error::Result;
 use crate::kernels::{Kernels, KvRows};

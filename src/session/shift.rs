@@ -24,5 +24,6 @@ impl Session<'_, '_> {
             model.turn_key(kernels, layer, key, &cos[..half], &sin[..half]);
         });
         self.position -= gap;
+        self.unchanged = self.unchanged.min(keep);
     }
 }
