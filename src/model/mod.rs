@@ -8,6 +8,7 @@ mod check;
 mod forward;
 mod hparams;
 pub mod known;
+mod read;
 mod rope;
 mod weights;
 
