@@ -208,6 +208,7 @@ pub(crate) fn load<T>(
     })?;
     model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
     session.set_stochastic_signs(options.stochastic_signs);
+    session.set_skip(options.ffn_skip);
     if options.mlock {
         opened.file.lock();
     }

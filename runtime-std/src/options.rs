@@ -54,6 +54,7 @@ pub(crate) struct Options {
     pub(crate) sampling: SamplerConfig,
     pub(crate) ignore_eos: bool,
     /// Read the rows of the output head that a sketch leaves over, where the model has one.
+    pub(crate) ffn_skip: bool,
     pub(crate) head_screen: bool,
     /// Guess tokens ahead where that is faster.
     pub(crate) draft: bool,
@@ -112,6 +113,7 @@ impl Default for Options {
             seed: None,
             sampling: SamplerConfig::default(),
             ignore_eos: false,
+            ffn_skip: true,
             head_screen: true,
             draft: true,
             tokens: Vec::new(),

@@ -5,6 +5,7 @@
 
 pub mod arch;
 mod check;
+mod feed_forward;
 mod forward;
 mod hparams;
 pub mod known;
@@ -13,6 +14,7 @@ mod rope;
 mod weights;
 
 pub use arch::ArchSpec;
+pub use feed_forward::Skipping;
 pub use forward::Screening;
 pub(crate) use forward::{Buffers, Pass};
 pub use hparams::{Hparams, RopeHparams, RopeScaling};

@@ -118,6 +118,25 @@ fn say_roofline(machine: &Machine, plain: &[f64], decode: Vec<f64>) {
             100.0 * plain / decode
         );
     }
+    say_skipping(machine);
+}
+
+/// Says what share of the up and down matrices was read, of all layers and of each.
+fn say_skipping(machine: &Machine) {
+    let (layers, width) = (machine.session.skipping(), machine.model.hparams.n_ff);
+    let tokens = layers.first().map_or(0, |l| l.tokens);
+    if tokens == 0 {
+        return;
+    }
+    let share = |read: usize, of: usize| 100.0 * read as f64 / (of * tokens * width) as f64;
+    let (rows, columns) = layers.iter().fold((0, 0), |(r, c), l| (r + l.rows, c + l.columns));
+    log::debug!(
+        "feed-forward of {tokens} tokens: {:.1} % of the up rows and {:.1} % of the down columns read",
+        share(rows, layers.len()),
+        share(columns, layers.len())
+    );
+    let each: Vec<_> = layers.iter().map(|l| format!("{:.0}/{:.0}", share(l.rows, 1), share(l.columns, 1))).collect();
+    log::debug!("up/down read by layer, %: {}", each.join(" "));
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -13,7 +13,7 @@ use crate::pack::cost::{self, Bench, Distance};
 use crate::pack::target::{self, Speeds};
 use crate::pack::traffic::Traffic;
 use crate::pack::write::{self, Packed, Provenance};
-use crate::pack::{Fate, Head, Plan, Wish, is_exact, plan};
+use crate::pack::{Fate, Head, Plan, Wish, is_exact, is_for_skipping, plan};
 use crate::report::{json, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ fn run(options: &Options) -> Outcome {
     let cores = Cores::find();
     let threads = options.threads.unwrap_or_else(|| cores.threads());
     let head = head_name(&opened, &model);
-    let wish = Wish { head: options.pack_head, sketch: !options.no_sketch, threads };
+    let wish = Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, threads };
     let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
     let kernels = cpu::kernels()?;
     let speeds = choose_layouts(options, &kernels, threads, &mut plans)?;
@@ -126,7 +126,7 @@ fn choose_layouts(
     threads: usize,
     plans: &mut [Plan<'_>],
 ) -> Outcome<Vec<Speeds>> {
-    let packed = |p: &&Plan<'_>| matches!(p.fate, Fate::Packed(_));
+    let packed = |p: &&Plan<'_>| matches!(p.fate, Fate::Packed(ty) if !is_for_skipping(ty));
     let mut widths: Vec<usize> = plans.iter().filter(packed).map(|p| p.source.cols()).collect();
     widths.sort_unstable();
     widths.dedup();
@@ -142,7 +142,7 @@ fn choose_layouts(
             "measured {kernels}, {threads} threads, rows of {cols}: T3 {t3:.1}, T2 {t2:.1} thousand million weights/s; {layout}"
         );
     }
-    for plan in plans.iter_mut().filter(|p| matches!(p.fate, Fate::Packed(_))) {
+    for plan in plans.iter_mut().filter(|p| packed(&&**p)) {
         let measured = speeds.iter().find(|s| s.cols == plan.source.cols()).map(Speeds::layout);
         let layout = options.pack_for.map(target::Target::layout).or(measured).unwrap_or(plan.ty);
         (plan.fate, plan.ty) = (Fate::Packed(layout), layout);
