@@ -74,7 +74,7 @@ impl<'s> Buffers<'s> {
             rope: RopeTable::new(model, context, false, carver)?,
             rope_local: RopeTable::new(model, context, true, carver)?,
             screen: match model.sketch {
-                Some(_) => Some(ScreenBuffer::new(hp.n_vocab, batch, carver)?),
+                Some(_) => Some(ScreenBuffer::new(&model.output, batch, threads, carver)?),
                 None => None,
             },
             screening: Screening::default(),
