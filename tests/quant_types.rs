@@ -29,7 +29,15 @@ fn normal(seed: u64, n: usize) -> Vec<f32> {
 fn halves(ty: QuantType) -> Vec<usize> {
     let line = include_str!("golden/quant.txt").lines().find(|l| l.split(' ').next() == Some(ty.info().name));
     match ty {
-        QuantType::B1 | QuantType::T2 | QuantType::T3 | QuantType::S2 | QuantType::Q8R => vec![],
+        QuantType::B1
+        | QuantType::T2
+        | QuantType::T3
+        | QuantType::T3R
+        | QuantType::T3C
+        | QuantType::S2
+        | QuantType::Q8R => {
+            vec![]
+        }
         QuantType::B1_64 => vec![8],
         QuantType::Q1_0_R32 => (0..64).step_by(2).collect(),
         QuantType::Q2_0_R16 | QuantType::Q2_0_G128_R16 | QuantType::TQ2_0_R16 => (0..32).step_by(2).collect(),
@@ -41,7 +49,7 @@ fn halves(ty: QuantType) -> Vec<usize> {
 fn row(ty: QuantType, cols: usize, mut fill: impl FnMut() -> u8) -> Vec<u8> {
     let t = ty.info();
     let mut data: Vec<u8> = (0..ty.row_bytes(cols).unwrap()).map(|_| fill()).collect();
-    let (body, tail) = data.split_at_mut_checked(cols / t.block * t.bytes).unwrap();
+    let (body, tail) = data.split_at_mut(ty.row_bytes(cols).unwrap() - t.row_tail);
     for block in body.chunks_exact_mut(t.bytes) {
         for at in halves(ty) {
             if t.block == 1 {
@@ -145,10 +153,10 @@ fn int8_activations_are_close() {
         let (row, x) = (row(ty, k, || next() as u8), normal(5, k));
         for lane in 0..ty.lanes() {
             let mut w = vec![0f32; k];
-            (ty.lane(lane).decode)(&row, &mut w);
+            ty.decode_lane(lane, &row, &mut w);
             let exact: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
             let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            let got = f64::from((ty.lane(lane).dot)(&row, Activation::new(ty.info().act, &x).row()));
+            let got = f64::from(ty.dot_lane(lane, &row, Activation::new(ty.info().act, &x).row()));
             let error = (got - exact).abs() / (norm(&w) * norm(&x));
             assert!(error < 2e-3, "{ty:?} row {lane}: {error}");
         }
@@ -184,7 +192,7 @@ fn representable(ty: QuantType, n: usize) -> Option<Vec<f32>> {
             if lane == group % 4 { 0.0 } else { sign }
         }),
         QuantType::Q2_K | QuantType::Q3_K | QuantType::Q4_K | QuantType::Q5_K | QuantType::Q6_K => None,
-        QuantType::T2 | QuantType::T3 => of(|i| (i * 7 % 11 % 3) as f32 - 1.0),
+        QuantType::T2 | QuantType::T3 | QuantType::T3R | QuantType::T3C => of(|i| (i * 7 % 11 % 3) as f32 - 1.0),
         QuantType::S2 => of(|i| [-0.375, -0.125, 0.125, 0.375][i * 7 % 11 % 4]),
     }
 }

@@ -229,9 +229,9 @@ mod tests {
             let (mut a, mut b) = (vec![0f32; cols], vec![0f32; cols]);
             for (i, row) in source.chunks_exact(row_bytes).enumerate() {
                 (from.info().decode)(row, &mut a);
-                (to.lane(i).decode)(&group, &mut b);
+                to.decode_lane(i, &group, &mut b);
                 assert_eq!(a, b, "{from:?} row {i}");
-                let (a, b) = ((from.info().dot)(row, act), (to.lane(i).dot)(&group, act));
+                let (a, b) = ((from.info().dot)(row, act), to.dot_lane(i, &group, act));
                 assert_eq!(a.to_bits(), b.to_bits(), "{from:?} row {i}");
             }
             // Code 3 is invalid where the file type says so, and only there.

@@ -38,8 +38,15 @@ macro_rules! level {
             lanes::rows: $($ty([
                 const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 4>() },
                 const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 1>() },
-            ])),*
-        );
+            ])),*;
+            apart::rows: T3R(), T3C()
+        ).with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
+
+        #[target_feature(enable = $features)]
+        fn listed<A: apart::Apart>(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+            // SAFETY: the features are enabled here; the shapes are those of `ListedFn`.
+            unsafe { A::listed(<$token>::new(), w, list, acts, out) }
+        }
     };
     (table $features:literal, $token:ty, $base:expr; $($room:ident::rows: $($ty:ident($($tiles:expr)?)),*);*) => {
         $base$($(.with(QuantType::$ty, {
@@ -84,7 +91,7 @@ macro_rules! float_level {
 
 mod avx2 {
     use super::{floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::gemm, lanes::packed, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed, scalar::BASE};
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
@@ -96,7 +103,7 @@ mod avx2 {
 
 mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::gemm, lanes::packed};
+    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -106,7 +113,7 @@ mod avx_vnni {
 
 mod avx512 {
     use super::{floats, zmm::Zmm};
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::gemm, lanes::packed, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed, scalar::BASE};
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};

@@ -3,6 +3,7 @@
 use super::floats::Sixteen;
 use super::nibble_counts;
 use crate::kernels::lanes::{Dot, Lanes, Rows};
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2 and F16C, and AVX-VNNI if so said.
@@ -53,8 +54,22 @@ unsafe fn four(at: Rows, r: usize) -> __m128i {
     }
 }
 
+/// Bytes times 2, hidden from the compiler: see `zmm`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn double(a: __m256i) -> __m256i {
+    let twice;
+    // SAFETY: an addition of registers.
+    unsafe {
+        asm!("vpaddb {twice}, {a}, {a}", twice = lateout(ymm_reg) twice, a = in(ymm_reg) a,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    twice
+}
+
 impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     const N: usize = 8;
+    const COLUMN_VECTORS: usize = 2;
     const WIDE: bool = VNNI;
     const BIAS: i32 = if VNNI { 128 } else { 0 };
     type V = __m256i;
@@ -91,7 +106,7 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     #[inline(always)]
     fn triple(self, a: __m256i) -> __m256i {
         // SAFETY: `self` proves the instructions.
-        unsafe { _mm256_add_epi8(_mm256_add_epi8(a, a), a) }
+        unsafe { _mm256_add_epi8(double(a), a) }
     }
 
     #[inline(always)]
@@ -269,6 +284,25 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     unsafe fn put(self, p: *mut f32, v: __m256i) {
         // SAFETY: `self` proves the instructions, the caller the address.
         unsafe { _mm256_storeu_ps(p, _mm256_castsi256_ps(v)) }
+    }
+
+    #[inline(always)]
+    unsafe fn columns(self, p: [*const u8; 4]) -> [__m256i; 4] {
+        // SAFETY: `self` proves the instructions, the caller the addresses.
+        unsafe {
+            let [a, b, c, d] = p.map(|p| _mm_loadu_si128(p.cast()));
+            let (ab_low, ab_high) = (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b));
+            let (cd_low, cd_high) = (_mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(c, d));
+            let low = _mm256_set_m128i(_mm_unpackhi_epi16(ab_low, cd_low), _mm_unpacklo_epi16(ab_low, cd_low));
+            let high = _mm256_set_m128i(_mm_unpackhi_epi16(ab_high, cd_high), _mm_unpacklo_epi16(ab_high, cd_high));
+            [low, high, low, high]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put_column(self, p: *mut f32, v: usize, value: __m256i) {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_storeu_si256(p.add(8 * v).cast(), value) }
     }
 
     #[inline(always)]
