@@ -9,6 +9,7 @@ mod feed_forward;
 mod forward;
 mod hparams;
 pub mod known;
+mod read;
 mod rope;
 mod weights;
 

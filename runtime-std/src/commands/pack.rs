@@ -13,7 +13,7 @@ use crate::pack::cost::{self, Bench, Distance};
 use crate::pack::target::{self, Speeds};
 use crate::pack::traffic::Traffic;
 use crate::pack::write::{self, Packed, Provenance};
-use crate::pack::{Fate, Head, Plan, Wish, is_exact, is_for_skipping, plan};
+use crate::pack::{Fate, Head, Plan, Wish, head_name, is_exact, is_for_skipping, plan};
 use crate::report::{json, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -73,13 +73,13 @@ fn run(options: &Options) -> Outcome {
         return Err(Failure::usage("pack needs IN and OUT").remedy("see trill pack --help"));
     };
     let output = Path::new(output);
-    let opened = engine::open(options)?;
+    let opened = engine::open_to_read(options)?;
     refuse_same_file(input, output)?;
     let model = load(&opened)?;
     signal::catch_interrupts();
     let cores = Cores::find();
     let threads = options.threads.unwrap_or_else(|| cores.threads());
-    let head = head_name(&opened, &model);
+    let head = head_name(&opened.gguf, &model.hparams);
     let wish = Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, threads };
     let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
     let kernels = cpu::kernels()?;
@@ -90,7 +90,7 @@ fn run(options: &Options) -> Outcome {
     let sketch = plans.iter().any(|p| matches!(p.fate, Fate::Sketch(_)));
     let provenance = Provenance { source: &sha256, target: &target, head: head_type, sketch };
     let packed = write::write(&opened.gguf, &plans, &provenance, output, threads, options.verbosity)?;
-    let again = engine::open(&Options { model: Some(output.to_owned()), ..options.clone() })?;
+    let again = engine::open_to_read(&Options { model: Some(output.to_owned()), ..options.clone() })?;
     let new = load(&again)?;
     let pool = Pool::new(threads, &cores);
     let cost = measure(&opened, &model, &new, &kernels, &pool, head);
@@ -110,13 +110,7 @@ fn run(options: &Options) -> Outcome {
 
 fn load(opened: &Opened) -> Outcome<Model<'static>> {
     let layout = |carver: &mut _| Model::load(&opened.gguf, carver).map_err(Failure::from);
-    engine::carve(false, layout).map_err(|f| f.about(&opened.path))
-}
-
-/// The name of the matrix that makes the logits.
-fn head_name(opened: &Opened, model: &Model<'_>) -> &'static str {
-    let separate = opened.gguf.tensor("output.weight").is_some() && !model.hparams.arch.always_tied;
-    if separate { "output.weight" } else { "token_embd.weight" }
+    engine::carve(layout).map_err(|f| f.about(&opened.path))
 }
 
 /// Gives every matrix that is packed the layout for its shape.
@@ -160,7 +154,7 @@ fn measure(
     head: &str,
 ) -> Outcome<Cost> {
     let mut tokens = Vec::new();
-    let tokenizer = engine::carve(false, |carver| opened.tokenizer(carver))?;
+    let tokenizer = engine::carve(|carver| opened.tokenizer(carver))?;
     let how = EncodeOptions { add_bos: tokenizer.add_bos(), parse_special: false };
     crate::generate::encode(&tokenizer, cost::TEXT.as_bytes(), how, &mut tokens)?;
     tokens.truncate(cost::TOKENS.min(model.hparams.context_train.max(1)));

@@ -10,7 +10,7 @@ pub(crate) mod write;
 use crate::exit::{Code, Failure, Outcome};
 use trill::gguf::{Gguf, TensorInfo};
 use trill::kernels::Activation;
-use trill::model::SKETCH_NAME;
+use trill::model::{Hparams, SKETCH_NAME};
 use trill::quant::{Matrix, QuantType};
 
 /// Version of the packed layouts, in `trill.pack.version`.
@@ -218,6 +218,28 @@ pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<P
         }
     }
     Ok(plans)
+}
+
+/// The name of the matrix that makes the logits.
+pub(crate) fn head_name(gguf: &Gguf<'_>, hparams: &Hparams) -> &'static str {
+    let separate = gguf.tensor("output.weight").is_some() && !hparams.arch.always_tied;
+    if separate { "output.weight" } else { "token_embd.weight" }
+}
+
+/// Bytes of the tensors after packing, if all matrices that may be ternary are; from metadata alone.
+pub(crate) fn estimate(gguf: &Gguf<'_>, head: &str) -> Outcome<u64> {
+    let mut total = 0u64;
+    for tensor in gguf.tensors().iter().filter(|t| t.name != SKETCH_NAME) {
+        let ty = match head_fate(tensor, None)? {
+            Fate::Head(ty) if tensor.name == head => ty,
+            _ if ternary(tensor) && tensor.ty != QuantType::STQ1_0 => QuantType::T3,
+            _ => tensor.ty,
+        };
+        let bytes = |ty: QuantType| ty.tensor_bytes(tensor.rows(), tensor.cols()).map(|b| b as u64);
+        let sketch = if tensor.name == head { bytes(QuantType::S2).unwrap_or(0) } else { 0 };
+        total = total.saturating_add(bytes(ty).unwrap_or(tensor.data.len() as u64)).saturating_add(sketch);
+    }
+    Ok(total)
 }
 
 fn head_fate(source: &TensorInfo<'_>, wish: Option<Head>) -> Outcome<Fate> {
