@@ -108,7 +108,7 @@ fn grain(team: &Team<'_>, parts: &[Matrix<'_>], tokens: usize) -> usize {
     let by_share = rows / (4 * team.threads());
     // Groups of 5 or 320 rows must not be torn either.
     let groups = parts.iter().map(|p| p.ty().lanes());
-    let own = if tokens > 1 && parts.iter().all(|p| p.ty().lanes() == 1) { 4 * ROW_GROUP } else { ROW_GROUP };
+    let own = if tokens > 1 && parts.iter().any(|p| p.ty().lanes() == 1) { 4 * ROW_GROUP } else { ROW_GROUP };
     let least = groups.fold(own, |a, b| a / common(a, b) * b);
     by_size.min(by_share).max(1).next_multiple_of(least)
 }

@@ -1,8 +1,9 @@
 //! The types of which parts can be left unread: T3R by the row, T3C by the column. Both hold five weights a byte in
 //! the base-3 chain that `packed.rs` reads; see [`crate::quant`].
 
-use super::packed::{Packed, T3};
-use super::{Dot, Lanes};
+use super::gemm::Tiles;
+use super::packed::{MANY, Packed, T3};
+use super::{Dot, Lanes, apart_batch};
 use crate::mem::TileMut;
 use crate::quant::{Acts, RowSpan};
 
@@ -60,8 +61,9 @@ pub(in crate::kernels) trait Apart {
     /// See [`crate::kernels::RowsFn`].
     ///
     /// # Safety
-    /// Shapes as [`crate::kernels::Kernels::rows`] checks them.
-    unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>);
+    /// Shapes as [`crate::kernels::Kernels::rows`] checks them; the tiles are of whole rows, 4 vectors wide for T3R and 5 for
+    /// T3C.
+    unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>, tiles: Tiles<S>);
     /// See [`crate::kernels::ListedFn`].
     ///
     /// # Safety
@@ -71,9 +73,13 @@ pub(in crate::kernels) trait Apart {
 
 impl Apart for T3R {
     #[inline(always)]
-    unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+    unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>, tiles: Tiles<S>) {
         // SAFETY: by contract.
-        unsafe { single_rows(s, w, All(w.rows), acts, out) }
+        unsafe {
+            if acts.n < MANY || !apart_batch::single_rows(s, w, acts, out, tiles) {
+                single_rows(s, w, All(w.rows), acts, out);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn listed<S: Lanes>(s: S, w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
@@ -84,14 +90,14 @@ impl Apart for T3R {
 
 impl Apart for T3C {
     #[inline(always)]
-    unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+    unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>, tiles: Tiles<S>) {
         // SAFETY: by contract.
-        unsafe { columns(s, w, All(w.cols), acts, out) }
+        unsafe { columns(s, w, All(w.cols), acts, out, Some(tiles).filter(|_| acts.n >= MANY)) }
     }
     #[inline(always)]
     unsafe fn listed<S: Lanes>(s: S, w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
         // SAFETY: by contract.
-        unsafe { columns(s, w, list, acts, out) }
+        unsafe { columns(s, w, list, acts, out, None) }
     }
 }
 
@@ -105,9 +111,10 @@ pub(in crate::kernels) unsafe fn rows<S: Lanes, A: Apart>(
     w: &RowSpan<'_>,
     acts: &Acts<'_>,
     out: &mut TileMut<'_, f32>,
+    tiles: Tiles<S>,
 ) {
     // SAFETY: by contract.
-    unsafe { A::rows(s, w, acts, out) }
+    unsafe { A::rows(s, w, acts, out, tiles) }
 }
 
 /// # Safety
@@ -269,14 +276,29 @@ impl<const G: usize, const T: usize> Edge<G, T> {
     }
 }
 
-/// Panel by panel. `acts.k` columns are chosen, a multiple of 4.
+/// Panel by panel. `acts.k` columns are chosen, a multiple of 4. With tiles, which are for all columns, whole panels take
+/// all tokens at once.
 ///
 /// # Safety
 /// The chosen columns exist; shapes as for [`Apart`].
 #[inline(always)]
-unsafe fn columns<S: Lanes, C: Choice>(s: S, w: &RowSpan<'_>, chosen: C, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+unsafe fn columns<S: Lanes, C: Choice>(
+    s: S,
+    w: &RowSpan<'_>,
+    chosen: C,
+    acts: &Acts<'_>,
+    out: &mut TileMut<'_, f32>,
+    tiles: Option<Tiles<S>>,
+) {
     let at_once = S::N * S::COLUMN_VECTORS;
     for (p, panel) in w.data.chunks_exact(w.row_bytes).enumerate() {
+        if let Some(tiles) = tiles
+            && PANEL_ROWS * (p + 1) <= w.rows
+        {
+            // SAFETY: by contract; the panel has all its rows.
+            unsafe { apart_batch::columns(s, w, p, acts, out, tiles) }
+            continue;
+        }
         let rows = PANEL_ROWS * p..w.rows.min(PANEL_ROWS * (p + 1));
         let mut t = 0;
         while t < acts.n {

@@ -13,7 +13,7 @@ use crate::quant::{Acts, RowSpan};
 use core::mem::{MaybeUninit, size_of};
 
 /// Code vectors of a panel: 32 KiB at 64 bytes.
-const SLOTS: usize = 512;
+pub(super) const SLOTS: usize = 512;
 /// Vectors of a panel's scales: two for each eight code vectors, or 26 for 64.
 const SCALE_SLOTS: usize = SLOTS / 2;
 /// Most vectors side by side: one for each row that shares a byte.
@@ -40,9 +40,7 @@ pub(in crate::kernels) struct Job<'a> {
     /// The first column of the panel, and columns of its blocks.
     column: usize,
     block: usize,
-    /// Result of the first row and token; results of the next token lie `stride` further.
-    out: *mut f32,
-    stride: usize,
+    out: Out,
 }
 
 impl Job<'_> {
@@ -54,8 +52,8 @@ impl Job<'_> {
 
     /// Vector `v` of the results of token `t`.
     #[inline(always)]
-    fn out<S: Lanes>(&self, t: usize, v: usize) -> *mut f32 {
-        self.out.wrapping_add(t * self.stride + v * S::N)
+    fn out(&self, t: usize, v: usize) -> *mut f32 {
+        self.out.first.wrapping_add(t * self.out.stride + v * self.out.gap)
     }
 }
 
@@ -93,7 +91,7 @@ pub(in crate::kernels) unsafe fn rows<S: Lanes, U: Unpack>(
         let at = Rows::new(w.data, first * w.row_bytes, w.row_bytes, false);
         let to = out.as_mut_ptr().wrapping_add(first * U::PLANES);
         // SAFETY: units first .. first + of(tiles) exist, in the weights and in the tile.
-        unsafe { group::<S, U>(s, at, w, acts, Out { first: to, stride: out.stride() }, tiles) }
+        unsafe { group::<S, U>(s, at, w, acts, Out { first: to, stride: out.stride(), gap: S::N }, tiles) }
         first += of(tiles);
         if first == units {
             return;
@@ -104,11 +102,61 @@ pub(in crate::kernels) unsafe fn rows<S: Lanes, U: Unpack>(
     }
 }
 
-/// Where the results of a row group go.
+/// Where the results of a row group go: those of the next token lie `stride` further, of the next vector `gap`.
 #[derive(Clone, Copy)]
-struct Out {
-    first: *mut f32,
-    stride: usize,
+pub(super) struct Out {
+    pub(super) first: *mut f32,
+    pub(super) stride: usize,
+    pub(super) gap: usize,
+}
+
+impl<S: Lanes> Panel<S> {
+    /// A panel to [`Panel::put`] code vectors of a style without scales to, 64 columns to a block.
+    #[inline(always)]
+    pub(super) fn empty() -> Self {
+        Panel {
+            codes: [const { MaybeUninit::uninit() }; _],
+            scales: [const { MaybeUninit::uninit() }; _],
+            blocks: 0,
+            subs: 1,
+            offset: 0,
+        }
+    }
+
+    /// Puts a code vector to its slot.
+    ///
+    /// # Safety
+    /// `slot` is below [`SLOTS`].
+    #[inline(always)]
+    pub(super) unsafe fn put(&mut self, slot: usize, codes: S::V) {
+        // SAFETY: by contract.
+        unsafe { self.codes.get_unchecked_mut(slot) }.write(codes);
+    }
+}
+
+/// Adds the products of a panel of `columns` columns, 64 to a block, with the activations from `column` on to the sums
+/// in `out`; column 0 comes first and finds none.
+///
+/// # Safety
+/// The panel holds them, for the tiles' style and width; the activations and the output exist.
+#[inline(always)]
+pub(super) unsafe fn multiply<S: Lanes>(
+    panel: &mut Panel<S>,
+    columns: usize,
+    acts: &Acts<'_>,
+    column: usize,
+    out: Out,
+    tiles: Tiles<S>,
+) {
+    panel.blocks = columns / 64;
+    let job = Job { acts, column, block: 64, out };
+    let mut t = 0;
+    while t < acts.n {
+        let tokens = tiles.by_tokens.len().min(acts.n - t);
+        // SAFETY: by contract.
+        unsafe { tiles.by_tokens[tokens - 1](panel, &job, t) }
+        t += tokens;
+    }
 }
 
 /// A row group times all tokens.
@@ -139,7 +187,7 @@ unsafe fn group<S: Lanes, U: Unpack>(s: S, at: Rows, w: &RowSpan<'_>, acts: &Act
         // SAFETY: blocks first .. first + panel.blocks are in every row; the tiles get a whole panel and tokens that exist.
         unsafe {
             fill::<S, U>(s, at, first, vectors, &mut panel);
-            let job = Job { acts, column: first * U::BLOCK, block: U::BLOCK, out: out.first, stride: out.stride };
+            let job = Job { acts, column: first * U::BLOCK, block: U::BLOCK, out };
             let mut t = 0;
             while t < acts.n {
                 let tokens = tiles.by_tokens.len().min(acts.n - t);
@@ -220,7 +268,7 @@ pub(in crate::kernels) unsafe fn tile<S: Lanes, F: Style, const V: usize, const 
         if job.column != 0 {
             for j in 0..T {
                 for v in 0..V {
-                    acc[j][v] = s.get(job.out::<S>(t + j, v));
+                    acc[j][v] = s.get(job.out(t + j, v));
                 }
             }
         }
@@ -275,7 +323,7 @@ pub(in crate::kernels) unsafe fn tile<S: Lanes, F: Style, const V: usize, const 
         }
         for j in 0..T {
             for v in 0..V {
-                s.put(job.out::<S>(t + j, v), acc[j][v]);
+                s.put(job.out(t + j, v), acc[j][v]);
             }
         }
     }

@@ -19,6 +19,7 @@ macro_rules! unroll {
 }
 
 pub(super) mod apart;
+mod apart_batch;
 mod block32;
 mod bytes;
 pub(super) mod gemm;
@@ -131,6 +132,10 @@ pub(super) trait Lanes: Copy + 'static {
     /// # Safety
     /// Each column holds them.
     unsafe fn columns(self, p: [*const u8; 4]) -> [Self::V; 4];
+    /// `N` bytes of each of four columns, those of byte `l` in lane `l`.
+    /// # Safety
+    /// Each column holds them.
+    unsafe fn column_group(self, p: [*const u8; 4]) -> Self::V;
     /// Puts the lanes of vector `v` of [`Lanes::columns`] to the places of their bytes.
     /// # Safety
     /// `p` has room for `N * COLUMN_VECTORS` values.

@@ -39,7 +39,8 @@ macro_rules! level {
                 const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 4>() },
                 const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 1>() },
             ])),*;
-            apart::rows: T3R(), T3C()
+            apart::rows: T3R(tiles::<<packed::T3 as lanes::Unpack>::Style, 4>()),
+                T3C(tiles::<<packed::T3 as lanes::Unpack>::Style, 5>())
         ).with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
 
         #[target_feature(enable = $features)]

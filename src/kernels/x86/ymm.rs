@@ -300,6 +300,16 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn column_group(self, p: [*const u8; 4]) -> __m256i {
+        // SAFETY: `self` proves the instructions, the caller the addresses.
+        unsafe {
+            let [a, b, c, d] = p.map(|p| _mm_cvtsi64_si128(p.cast::<i64>().read_unaligned()));
+            let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+            _mm256_set_m128i(_mm_unpackhi_epi16(ab, cd), _mm_unpacklo_epi16(ab, cd))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn put_column(self, p: *mut f32, v: usize, value: __m256i) {
         // SAFETY: `self` proves the instructions, the caller the address.
         unsafe { _mm256_storeu_si256(p.add(8 * v).cast(), value) }

@@ -283,6 +283,20 @@ impl Lanes for Zmm {
         }
     }
 
+    #[inline(always)]
+    unsafe fn column_group(self, p: [*const u8; 4]) -> __m512i {
+        // SAFETY: `self` proves the instructions, the caller the addresses.
+        unsafe {
+            let [a, b, c, d] = p.map(|p| _mm_loadu_si128(p.cast()));
+            let (ab_low, ab_high) = (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b));
+            let (cd_low, cd_high) = (_mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(c, d));
+            let v = _mm512_castsi128_si512(_mm_unpacklo_epi16(ab_low, cd_low));
+            let v = _mm512_inserti32x4::<1>(v, _mm_unpackhi_epi16(ab_low, cd_low));
+            let v = _mm512_inserti32x4::<2>(v, _mm_unpacklo_epi16(ab_high, cd_high));
+            _mm512_inserti32x4::<3>(v, _mm_unpackhi_epi16(ab_high, cd_high))
+        }
+    }
+
     /// Each quarter of a vector comes from its own quarter of the columns.
     #[inline(always)]
     unsafe fn put_column(self, p: *mut f32, v: usize, value: __m512i) {
