@@ -3,6 +3,7 @@
 
 use crate::exit::{Failure, Outcome};
 use crate::host::affinity::Cores;
+use crate::host::clock::Stopwatch;
 use crate::host::memory::{self, Arena, Limits, Resident};
 use crate::host::mmap::{self, ModelFile};
 use crate::host::threads::Pool;
@@ -212,10 +213,14 @@ pub(crate) fn load<T>(
         opened.file.lock();
     }
     let model = opened.model(&mut carver)?;
+    let clock = Stopwatch::start();
     let more = more(opened, model, &mut carver)?;
+    let vocabulary_ms = 1e3 * clock.seconds();
     let mut session = Session::new(model, setup.kernels, setup.config, &mut carver)?;
     assert_eq!(carver.used(), plan.arena, "the same layout code takes the same memory");
+    let clock = Stopwatch::start();
     model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
+    log::debug!("vocabulary ready in {vocabulary_ms:.0} ms, weights looked at in {:.0} ms", 1e3 * clock.seconds());
     session.set_stochastic_signs(options.stochastic_signs);
     session.set_skip(options.ffn_skip);
     let pool = Pool::new(setup.config.threads, &cores);
