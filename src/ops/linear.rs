@@ -4,12 +4,14 @@ use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::mem::Carver;
 use crate::parallel::{Rows4, Team, Tiling};
-use crate::quant::{ActKind, Acts, Matrix, sign_stochastic};
+use crate::quant::{ActKind, Acts, Matrix, QuantType, sign_stochastic};
 
 /// Bytes of weights in one claim: small enough that all cores stream the same neighbourhood of memory.
 const TILE_BYTES: usize = 16 << 10;
 /// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows.
 const ROW_GROUP: usize = 16;
+/// Rows of a tile, at least, where kernels look sums of activations up in tables that they make first.
+const TABLE_ROWS: usize = 256;
 
 /// Room for the int8 form of a batch of activations.
 pub(crate) struct ActBuffer<'s> {
@@ -100,9 +102,19 @@ fn grain(team: &Team<'_>, parts: &[Matrix<'_>]) -> usize {
     let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
-    // Groups of 3 or 5 rows must not be torn either.
-    let odd = parts.iter().map(|p| p.ty().lanes()).filter(|l| !ROW_GROUP.is_multiple_of(*l)).max().unwrap_or(1);
-    by_size.min(by_share).max(1).next_multiple_of(ROW_GROUP * odd)
+    // Tables made for a call must pay.
+    let least = if parts.iter().any(|p| p.ty() == QuantType::Q1_0_R32) { TABLE_ROWS } else { 1 };
+    // Groups of rows that share bytes must not be torn.
+    let group = parts.iter().map(|p| p.ty().lanes()).fold(ROW_GROUP, least_common_multiple);
+    by_size.min(by_share).max(least).next_multiple_of(group)
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b.max(1));
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b.max(1)
 }
 
 #[cfg(test)]
@@ -110,7 +122,7 @@ mod tests {
     use super::*;
     use crate::cpu::CpuFeatures;
     use crate::parallel::{Serial, with_team};
-    use crate::quant::{ActRow, QuantType};
+    use crate::quant::ActRow;
     use std::vec;
     use std::vec::Vec;
 

@@ -146,16 +146,12 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
             unsafe {
                 let codes = (&raw mut (*panel).codes).cast::<i8>().add(8 * block * W::BLOCK + 64 * q);
                 each_group!(W::BLOCK / 32, g => {
-                    let (mut low, mut high) = ([bias; 4], [bias; 4]);
-                    for r in 0..4 {
-                        let [a, b] = W::codes(p[r], rows[r] % W::LANES, g);
-                        (low[r], high[r]) = (vsubq_s8(a, bias), vsubq_s8(b, bias));
-                    }
+                    let [low, high] = W::quad(p, rows[0] % W::LANES, g).map(|rows| rows.map(|v| vsubq_s8(v, bias)));
                     D::store(codes.add(256 * g), low);
                     D::store(codes.add(256 * g + 128), high);
                 });
                 if !W::Style::ROW {
-                    let d = halves(p, W::SCALE_AT);
+                    let d = W::quad_scales(p, rows[0] % W::LANES);
                     let m = if W::Style::MIN { halves(p, W::MIN_AT) } else { d };
                     for u in 0..W::BLOCK / unit {
                         let at = 8 * (block * (W::BLOCK / unit) + u) + 4 * q;

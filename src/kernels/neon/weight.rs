@@ -115,6 +115,33 @@ pub(super) trait Weight: Sized {
     /// The block must be readable.
     unsafe fn codes(p: *const u8, lane: usize, g: usize) -> [int8x16_t; 2];
 
+    /// The same columns of four rows, the first 16 and the last: of row `lane` of the first block, `lane + 1` (modulo
+    /// [`Weight::LANES`]) of the second, and so on.
+    ///
+    /// # Safety
+    /// The blocks must be readable.
+    #[inline(always)]
+    unsafe fn quad(p: [*const u8; 4], lane: usize, g: usize) -> [[int8x16_t; 4]; 2] {
+        // SAFETY: the caller's.
+        unsafe {
+            let (mut low, mut high) = ([vdupq_n_s8(0); 4], [vdupq_n_s8(0); 4]);
+            for r in 0..4 {
+                [low[r], high[r]] = Self::codes(p[r], (lane + r) % Self::LANES, g);
+            }
+            [low, high]
+        }
+    }
+
+    /// The scales of the same rows' blocks.
+    ///
+    /// # Safety
+    /// The blocks must be readable.
+    #[inline(always)]
+    unsafe fn quad_scales(p: [*const u8; 4], _lane: usize) -> float32x4_t {
+        // SAFETY: the caller's.
+        unsafe { halves(p, Self::SCALE_AT) }
+    }
+
     /// The scale of row `lane` of the group at `row`, if the style has one for each row.
     ///
     /// # Safety
