@@ -18,7 +18,8 @@ fn nibble_counts() -> __m128i {
 /// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`].
 macro_rules! level {
     ($features:literal, $token:ty, $base:expr; $($ty:ident)*) => {
-        level!(table $features, $token, $base; floats: F32 F16 BF16; packed: T2 T3 S2; apart: T3R T3C; lanes: $($ty)*);
+        level!(table $features, $token, $base; floats: F32 F16 BF16; packed: T2 T3 S2;
+            interleaved: Q1_0_R32 Q2_0_R16 Q2_0_G128_R16 TQ2_0_R16; apart: T3R T3C; lanes: $($ty)*);
     };
     (table $features:literal, $token:ty, $base:expr; $($room:ident: $($ty:ident)*);*) => {
         pub(super) const TABLE: Kernels = $base$($(.with(QuantType::$ty, {
@@ -69,7 +70,7 @@ macro_rules! float_level {
 
 mod avx2 {
     use super::{floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::interleaved, lanes::packed, scalar::BASE};
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
@@ -81,7 +82,7 @@ mod avx2 {
 
 mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed};
+    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::interleaved, lanes::packed};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -91,7 +92,7 @@ mod avx_vnni {
 
 mod avx512 {
     use super::{floats, zmm::Zmm};
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::interleaved, lanes::packed, scalar::BASE};
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
