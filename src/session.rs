@@ -3,12 +3,17 @@
 //! `Session::new` over a measuring [`Carver`] tells the bytes it will need; over real memory it makes the
 //! session. After that nothing is allocated, ever.
 
+mod shift;
+mod state;
+
+pub use state::StateKey;
+
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kv_cache::{KvCache, KvShape, KvType};
 use crate::limits;
 use crate::mem::Carver;
-use crate::model::{Buffers, Model, Pass, Screening};
+use crate::model::{Buffers, Model, Pass, Screening, Skipping};
 use crate::parallel::{Executor, with_team};
 use core::ops::ControlFlow;
 
@@ -57,6 +62,8 @@ pub struct Session<'m, 's> {
     buffers: Buffers<'s>,
     logits: &'s mut [f32],
     top: Option<usize>,
+    /// See [`Session::unchanged`].
+    unchanged: usize,
 }
 
 impl SessionConfig {
@@ -97,7 +104,7 @@ impl<'m, 's> Session<'m, 's> {
     pub fn new(model: &'m Model<'m>, kernels: Kernels, config: SessionConfig, carver: &mut Carver<'s>) -> Result<Self> {
         let config = config.in_range();
         let (cache, buffers, logits) = parts(model, config, carver, &mut |_| ())?;
-        Ok(Session { model, kernels, config, position: 0, cache, buffers, logits, top: None })
+        Ok(Session { model, kernels, config, position: 0, cache, buffers, logits, top: None, unchanged: 0 })
     }
 
     /// The memory a session will take, before there is any.
@@ -140,6 +147,7 @@ impl<'m, 's> Session<'m, 's> {
     pub fn truncate(&mut self, len: usize) {
         self.cache.truncate(len, self.position);
         self.position = self.position.min(len);
+        self.unchanged = self.unchanged.min(len);
     }
 
     /// Reads `tokens` and returns the logits after the last one (`n_vocab` values); with one token this is
@@ -190,6 +198,17 @@ impl<'m, 's> Session<'m, 's> {
     /// How often the sketch of the output head was used.
     pub fn screening(&self) -> Screening {
         self.buffers.screening
+    }
+
+    /// Whether parts of the feed-forward matrices that are multiplied by zero are left unread, where a packed file has a
+    /// squared ReLU and layouts for it (`trill pack`). It changes no result; on at first.
+    pub fn set_skip(&mut self, on: bool) {
+        self.buffers.skip.on = on;
+    }
+
+    /// What was read of each layer's feed-forward matrices; empty for models without a squared ReLU.
+    pub fn skipping(&self) -> &[Skipping] {
+        self.buffers.skip.layers
     }
 
     /// Reads `tokens` and hands `visit` the logits after each of them, with its index in `tokens`.

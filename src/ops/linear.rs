@@ -1,5 +1,6 @@
 //! Matrix products: the activation is brought into the form the weights want, then the team claims rows.
 
+use super::screen::Workers;
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::mem::Carver;
@@ -37,7 +38,7 @@ impl<'s> ActBuffer<'s> {
     }
 
     /// `x` (`n` rows of `k` values) in the form `kind`.
-    pub(super) fn fill<'b>(
+    pub(crate) fn fill<'b>(
         &'b mut self,
         team: &Team<'_>,
         kernels: &Kernels,
@@ -76,24 +77,28 @@ pub(crate) fn linear(
     acts: &mut ActBuffer<'_>,
     out: &mut [f32],
 ) {
+    let Some(first) = parts.first() else { return };
+    let at = Workers { team, kernels };
+    for kind in ActKind::ALL {
+        if parts.iter().any(|p| p.ty().info().act == kind) {
+            multiply(&at, parts, &acts.fill(team, kernels, kind, x, first.cols()), out);
+        }
+    }
+}
+
+/// [`linear`] for the parts that want their activation in the form of `acts`; the others' results stay what they were.
+pub(crate) fn multiply(at: &Workers<'_, '_>, parts: &[Matrix<'_>], acts: &Acts<'_>, out: &mut [f32]) {
     let mut widths = [0usize; 4];
     let widths = &mut widths[..parts.len()];
     widths.iter_mut().zip(parts).for_each(|(w, p)| *w = p.rows());
-    let Some(first) = parts.first() else { return };
-    let k = first.cols();
-    for kind in ActKind::ALL {
-        if !parts.iter().any(|p| p.ty().info().act == kind) {
-            continue;
+    let grain = grain(at.team, parts);
+    let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: widths, col_grain: grain };
+    at.team.tiles(out, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
+        let part = &parts[place.segment];
+        if part.ty().info().act == acts.kind {
+            at.kernels.rows(part.ty(), &part.span(place.cols), acts, &mut tile);
         }
-        let acts = acts.fill(team, kernels, kind, x, k);
-        let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: widths, col_grain: grain(team, parts) };
-        team.tiles(out, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
-            let part = &parts[place.segment];
-            if part.ty().info().act == kind {
-                kernels.rows(part.ty(), &part.span(place.cols), &acts, &mut tile);
-            }
-        });
-    }
+    });
 }
 
 /// Rows of a tile: about [`TILE_BYTES`] of weights, and at least four tiles for each thread.
@@ -102,19 +107,17 @@ fn grain(team: &Team<'_>, parts: &[Matrix<'_>]) -> usize {
     let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
+    // Groups of 5 or 320 rows must not be torn either.
+    let groups = parts.iter().map(|p| p.ty().lanes());
+    let group = groups.fold(ROW_GROUP, |a, b| a / common(a, b) * b);
     // Tables made for a call must pay.
     let least = if parts.iter().any(|p| p.ty() == QuantType::Q1_0_R32) { TABLE_ROWS } else { 1 };
-    // Groups of rows that share bytes must not be torn.
-    let group = parts.iter().map(|p| p.ty().lanes()).fold(ROW_GROUP, least_common_multiple);
     by_size.min(by_share).max(least).next_multiple_of(group)
 }
 
-fn least_common_multiple(a: usize, b: usize) -> usize {
-    let (mut x, mut y) = (a, b.max(1));
-    while y != 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x * b.max(1)
+/// The greatest common divisor.
+fn common(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common(b, a % b) }
 }
 
 #[cfg(test)]

@@ -30,14 +30,18 @@ macro_rules! two_bits {
             const LANES: usize = ROWS;
             const BIAS: i8 = 1;
             #[inline(always)]
-            unsafe fn codes(p: *const u8, lane: usize, g: usize) -> [int8x16_t; 2] {
+            unsafe fn quad(
+                _: &RowSpan<'_>,
+                rows: [usize; 4],
+                _: usize,
+                p: [*const u8; 4],
+                g: usize,
+            ) -> [[int8x16_t; 2]; 4] {
                 // SAFETY: a block is readable.
-                unsafe { Self::quad([p; 4], lane, g).map(|rows| rows[lane % 4]) }
-            }
-            #[inline(always)]
-            unsafe fn quad(p: [*const u8; 4], lane: usize, g: usize) -> [[int8x16_t; 4]; 2] {
-                // SAFETY: a block is readable.
-                unsafe { [fields(p[0].add(32 + 128 * g), lane), fields(p[0].add(32 + 128 * g + 64), lane)] }
+                unsafe {
+                    let p = p[0].add(2 * ROWS + 128 * g);
+                    four_rows(fields(p, rows[0] % ROWS), fields(p.add(64), rows[0] % ROWS))
+                }
             }
             #[inline(always)]
             unsafe fn quad_scales(p: [*const u8; 4], lane: usize) -> float32x4_t {
@@ -71,6 +75,12 @@ macro_rules! two_bits {
 two_bits!(Q2_0R16, Scaled32, 64);
 two_bits!(Q2_0G128R16, Scaled32, 128);
 two_bits!(Tq2_0R16, Scaled256, 256);
+
+/// The first 16 columns and the last of four rows.
+#[inline(always)]
+fn four_rows(low: [int8x16_t; 4], high: [int8x16_t; 4]) -> [[int8x16_t; 2]; 4] {
+    [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
+}
 
 /// Scales of rows `lane..lane + 4` of a block, `lane` rounded down to a multiple of four.
 ///
@@ -320,14 +330,12 @@ impl Weight for Q1_0R32 {
     const BYTES: usize = 576;
     const LANES: usize = 32;
     #[inline(always)]
-    unsafe fn codes(p: *const u8, lane: usize, g: usize) -> [int8x16_t; 2] {
+    unsafe fn quad(_: &RowSpan<'_>, rows: [usize; 4], _: usize, p: [*const u8; 4], g: usize) -> [[int8x16_t; 2]; 4] {
         // SAFETY: a block is readable.
-        unsafe { Self::quad([p; 4], lane, g).map(|rows| rows[lane % 4]) }
-    }
-    #[inline(always)]
-    unsafe fn quad(p: [*const u8; 4], lane: usize, g: usize) -> [[int8x16_t; 4]; 2] {
-        // SAFETY: a block is readable.
-        unsafe { [signs(p[0].add(64 + 128 * g), lane), signs(p[0].add(64 + 128 * g + 64), lane)] }
+        unsafe {
+            let p = p[0].add(64 + 128 * g);
+            four_rows(signs(p, rows[0] % 32), signs(p.add(64), rows[0] % 32))
+        }
     }
     #[inline(always)]
     unsafe fn quad_scales(p: [*const u8; 4], lane: usize) -> float32x4_t {

@@ -113,26 +113,28 @@ pub(super) trait Weight: Sized {
     ///
     /// # Safety
     /// The block must be readable.
-    unsafe fn codes(p: *const u8, lane: usize, g: usize) -> [int8x16_t; 2];
-
-    /// The same columns of four rows, the first 16 and the last: of row `lane` of the first block, `lane + 1` (modulo
-    /// [`Weight::LANES`]) of the second, and so on.
-    ///
-    /// # Safety
-    /// The blocks must be readable.
     #[inline(always)]
-    unsafe fn quad(p: [*const u8; 4], lane: usize, g: usize) -> [[int8x16_t; 4]; 2] {
-        // SAFETY: the caller's.
-        unsafe {
-            let (mut low, mut high) = ([vdupq_n_s8(0); 4], [vdupq_n_s8(0); 4]);
-            for r in 0..4 {
-                [low[r], high[r]] = Self::codes(p[r], (lane + r) % Self::LANES, g);
-            }
-            [low, high]
-        }
+    unsafe fn codes(_p: *const u8, _lane: usize, _g: usize) -> [int8x16_t; 2] {
+        unreachable!("types without blocks of their own have `quad` and `few`")
     }
 
-    /// The scales of the same rows' blocks.
+    /// The same of four rows of `w`: `p` are their blocks that begin with column `column`.
+    ///
+    /// # Safety
+    /// The rows and the columns exist.
+    #[inline(always)]
+    unsafe fn quad(
+        _w: &RowSpan<'_>,
+        rows: [usize; 4],
+        _column: usize,
+        p: [*const u8; 4],
+        g: usize,
+    ) -> [[int8x16_t; 2]; 4] {
+        // SAFETY: the caller's.
+        core::array::from_fn(|r| unsafe { Self::codes(p[r], rows[r] % Self::LANES, g) })
+    }
+
+    /// The scales of four rows' blocks `p`; the first is row `lane` of its group.
     ///
     /// # Safety
     /// The blocks must be readable.
