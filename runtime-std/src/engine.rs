@@ -167,7 +167,7 @@ impl Setup {
         if context > context_train {
             log::warn!("the model was trained for {context_train} tokens of context, {context} are asked for");
         }
-        let threads = options.threads.unwrap_or_else(|| cores.threads());
+        let threads = options.threads.unwrap_or_else(|| crate::tune::threads(cores));
         let batch = options.batch.unwrap_or(BATCH_DEFAULT);
         if batch > BATCH_MAX {
             log::debug!("-b {batch}: more than {BATCH_MAX} at a time gain nothing, {BATCH_MAX} are used");

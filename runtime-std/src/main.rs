@@ -22,6 +22,7 @@ mod report;
 mod stream;
 mod template;
 mod terminal;
+mod tune;
 mod type_choice;
 
 use exit::Outcome;
