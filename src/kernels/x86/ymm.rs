@@ -235,6 +235,12 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    fn pick(self, v: __m256i, index: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_permutevar8x32_epi32(v, index) }
+    }
+
+    #[inline(always)]
     fn sum(self, v: __m256i) -> i32 {
         // SAFETY: `self` proves the instructions.
         unsafe {

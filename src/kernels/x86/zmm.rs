@@ -213,6 +213,12 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
+    fn pick(self, v: __m512i, index: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_permutexvar_epi32(index, v) }
+    }
+
+    #[inline(always)]
     fn sum(self, v: __m512i) -> i32 {
         // SAFETY: `self` proves the instructions.
         unsafe { _mm512_reduce_add_epi32(v) }
