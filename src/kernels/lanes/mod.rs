@@ -21,11 +21,8 @@ macro_rules! unroll {
 pub(super) mod apart;
 mod block32;
 mod bytes;
-<<<<<<< HEAD
-pub(super) mod interleaved;
-=======
 pub(super) mod gemm;
->>>>>>> main
+pub(super) mod interleaved;
 mod k;
 pub(super) mod packed;
 mod style;

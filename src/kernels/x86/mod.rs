@@ -18,18 +18,9 @@ fn nibble_counts() -> __m128i {
 /// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`], whose
 /// tiles are of so many tokens at most.
 macro_rules! level {
-<<<<<<< HEAD
-    ($features:literal, $token:ty, $base:expr; $($ty:ident)*) => {
-        level!(table $features, $token, $base; floats: F32 F16 BF16; packed: T2 T3 S2;
-            interleaved: Q1_0_R32 Q2_0_R16 Q2_0_G128_R16 TQ2_0_R16; apart: T3R T3C; lanes: $($ty)*);
-    };
-    (table $features:literal, $token:ty, $base:expr; $($room:ident: $($ty:ident)*);*) => {
-        pub(super) const TABLE: Kernels = $base$($(.with(QuantType::$ty, {
-=======
     ($features:literal, $token:ty, $base:expr, $($tokens:literal)*; $($ty:ident)*) => {
         /// This level's tiles of `V` vectors.
         const fn tiles<F: Style, const V: usize>() -> gemm::Tiles<$token> {
->>>>>>> main
             #[target_feature(enable = $features)]
             fn tile<F: Style, const V: usize, const T: usize>(p: &gemm::Panel<$token>, job: &gemm::Job<'_>, t: usize) {
                 // SAFETY: the features are enabled here; the panel and the job are those of `TileFn`.
@@ -48,7 +39,8 @@ macro_rules! level {
                 const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 4>() },
                 const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 1>() },
             ])),*;
-            apart::rows: T3R(), T3C()
+            apart::rows: T3R(), T3C();
+            interleaved::rows: Q1_0_R32(), Q2_0_R16(), Q2_0_G128_R16(), TQ2_0_R16()
         ).with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
 
         #[target_feature(enable = $features)]
@@ -100,11 +92,9 @@ macro_rules! float_level {
 
 mod avx2 {
     use super::{floats, ymm::Ymm};
-<<<<<<< HEAD
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::interleaved, lanes::packed, scalar::BASE};
-=======
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed, scalar::BASE};
->>>>>>> main
+    use crate::kernels::{
+        Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::interleaved, lanes::packed, scalar::BASE,
+    };
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
@@ -116,11 +106,7 @@ mod avx2 {
 
 mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
-<<<<<<< HEAD
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::interleaved, lanes::packed};
-=======
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed};
->>>>>>> main
+    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::interleaved, lanes::packed};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -130,11 +116,9 @@ mod avx_vnni {
 
 mod avx512 {
     use super::{floats, zmm::Zmm};
-<<<<<<< HEAD
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::interleaved, lanes::packed, scalar::BASE};
-=======
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed, scalar::BASE};
->>>>>>> main
+    use crate::kernels::{
+        Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::interleaved, lanes::packed, scalar::BASE,
+    };
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
