@@ -4,6 +4,7 @@ use crate::engine::Opened;
 use crate::exit::Outcome;
 use crate::generate::encode;
 use crate::template::{Message, Part, Role, Template, fallback};
+use sha2::{Digest, Sha256};
 use trill::tokenizer::{EncodeOptions, Kind, Tokenizer};
 
 /// What has been said, and how to put it to the model.
@@ -12,6 +13,8 @@ pub(crate) struct Conversation {
     bos: String,
     system: Option<String>,
     messages: Vec<Message>,
+    /// Hash of the template and of what it may write.
+    form: [u8; 32],
     /// Text that ends an answer; empty where a token does.
     pub(crate) stop_text: &'static str,
     /// The token with which the template ends an answer, if it is one.
@@ -38,8 +41,10 @@ impl Conversation {
             }
         };
         let bos = text(tokenizer.bos());
-        let template = Template::new(source, &bos, &text(tokenizer.eos()))?;
-        let mut new = Conversation { template, bos, system, messages: Vec::new(), stop_text, stop_token: None };
+        let eos = text(tokenizer.eos());
+        let template = Template::new(source, &bos, &eos)?;
+        let form = hash(&[source, &bos, &eos]);
+        let mut new = Conversation { template, bos, system, messages: Vec::new(), form, stop_text, stop_token: None };
         new.stop_token = new.turn_end(tokenizer);
         Ok(new)
     }
@@ -55,6 +60,26 @@ impl Conversation {
         let mut ids = Vec::new();
         encode(tokenizer, rest.as_bytes(), EncodeOptions { add_bos: false, parse_special: true }, &mut ids).ok()?;
         ids.first().copied().filter(|&id| matches!(tokenizer.kind(id), Some(Kind::Control | Kind::UserDefined)))
+    }
+
+    /// A hash of what every conversation of this form begins with: the template and the system message.
+    pub(crate) fn form(&self) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(self.form);
+        if let Some(system) = &self.system {
+            hash.update(system);
+        }
+        hash.update([u8::from(self.system.is_some())]);
+        hash.finalize().into()
+    }
+
+    /// What was said.
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Goes on where another conversation of this form ended.
+    pub(crate) fn resume(&mut self, messages: &[Message]) {
+        self.messages = messages.to_vec();
     }
 
     pub(crate) fn push(&mut self, role: Role, content: String) {
@@ -95,6 +120,16 @@ impl Conversation {
         }
         Ok(ids)
     }
+}
+
+/// A hash of texts, none of which can be taken for part of another.
+fn hash(texts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().into()
 }
 
 /// Whether a text would yield special tokens if they were looked for in it.

@@ -17,6 +17,7 @@ mod options;
 mod pack;
 mod recode;
 mod report;
+mod session;
 mod stream;
 mod template;
 mod terminal;

@@ -7,5 +7,6 @@ mod hostile;
 mod pack;
 mod quantize;
 mod run;
+mod sessions;
 mod smollm2;
 mod stories;

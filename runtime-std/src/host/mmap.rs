@@ -40,6 +40,13 @@ pub(crate) fn open(path: &Path, map: bool) -> Outcome<ModelFile> {
     Ok(ModelFile { bytes: copy, mapped: false })
 }
 
+/// Maps a file that nobody else writes: its lock is held.
+pub(crate) fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
+    super::signal::explain_bus_errors();
+    // SAFETY: the mapping is read-only and private to us, and other processes of ours respect the lock.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
 impl ModelFile {
     /// Asks the system to keep the bytes in memory.
     pub(crate) fn lock(&self) {

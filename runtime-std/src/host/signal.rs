@@ -39,6 +39,12 @@ pub(crate) fn explain_bus_errors() {
     install(libc::SIGBUS, on_bus_error);
 }
 
+/// From now on a write beyond the limit on file sizes fails instead of ending the program.
+pub(crate) fn ignore_file_size_limit() {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Whether Ctrl-C came since [`forget_interrupts`].
 pub(crate) fn interrupted() -> bool {
     INTERRUPTS.load(Ordering::Relaxed) > 0
