@@ -18,6 +18,7 @@ mod place;
 mod tests;
 
 pub(crate) use format::Owner;
+pub(crate) use log::BUFFER_BYTES;
 pub(crate) use place::automatic;
 
 use crate::exit::reason;
