@@ -11,5 +11,6 @@ mod pack;
 mod plan;
 mod quantize;
 mod run;
+mod sessions;
 mod smollm2;
 mod stories;
