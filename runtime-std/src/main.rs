@@ -19,9 +19,11 @@ mod pack;
 mod plan;
 mod recode;
 mod report;
+mod session;
 mod stream;
 mod template;
 mod terminal;
+mod tune;
 mod type_choice;
 
 use exit::Outcome;

@@ -1,5 +1,6 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
+mod breaking;
 mod cli;
 mod context;
 mod doctor;
@@ -10,5 +11,6 @@ mod pack;
 mod plan;
 mod quantize;
 mod run;
+mod sessions;
 mod smollm2;
 mod stories;

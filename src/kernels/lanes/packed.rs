@@ -16,7 +16,7 @@ const CHUNK: usize = 8192;
 const NARROW_CHUNK: usize = 1024;
 
 /// Tokens from which it pays to take the codes out.
-pub(super) const MANY: usize = 5;
+const MANY: usize = 5;
 
 /// A packed type.
 pub(in crate::kernels) trait Packed: Unpack {
@@ -124,7 +124,7 @@ fn chain<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
 
 /// Five base-3 digits; the sixth is none.
 #[inline(always)]
-pub(super) fn digits<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
+fn digits<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
     let mut all = chain(s, bytes);
     unroll!(j in 0 1 2 3 4 => all[j] = s.thirds(all[j]));
     all

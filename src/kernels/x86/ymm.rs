@@ -160,6 +160,13 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    fn fields(self, a: __m256i, field: usize) -> __m256i {
+        let (low, high) = (2 * field as i64 * 0x1_0000_0001, (2 * field as i64 + 2) * 0x1_0000_0001);
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_srlv_epi32(a, _mm256_setr_epi64x(low, low, high, high)) }
+    }
+
+    #[inline(always)]
     fn thirds(self, a: __m256i) -> __m256i {
         // SAFETY: `self` proves the instructions.
         unsafe {
@@ -275,6 +282,24 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn sixteen(self, p: *const u8) -> __m256i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(self, p: *const u8) -> __m256i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(self, p: *const u8) -> __m256i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn get(self, p: *const f32) -> __m256i {
         // SAFETY: `self` proves the instructions, the caller the address.
         unsafe { _mm256_castps_si256(_mm256_loadu_ps(p)) }
@@ -296,16 +321,6 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
             let low = _mm256_set_m128i(_mm_unpackhi_epi16(ab_low, cd_low), _mm_unpacklo_epi16(ab_low, cd_low));
             let high = _mm256_set_m128i(_mm_unpackhi_epi16(ab_high, cd_high), _mm_unpacklo_epi16(ab_high, cd_high));
             [low, high, low, high]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn column_group(self, p: [*const u8; 4]) -> __m256i {
-        // SAFETY: `self` proves the instructions, the caller the addresses.
-        unsafe {
-            let [a, b, c, d] = p.map(|p| _mm_cvtsi64_si128(p.cast::<i64>().read_unaligned()));
-            let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
-            _mm256_set_m128i(_mm_unpackhi_epi16(ab, cd), _mm_unpacklo_epi16(ab, cd))
         }
     }
 
