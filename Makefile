@@ -39,8 +39,8 @@ $(PI_FILE): FORCE
 bench: release $(MODEL) ## prefill and decode speed of this machine
 	$(TRILL) bench -m $(MODEL)
 
-bench-peers: release $(MODEL) .venv/python.stamp ## the same beside llama.cpp, run by run
-	.venv/bin/python tools/bench-peers.py $(TRILL) $(MODEL)
+bench-peers: release $(MODEL) .venv/python.stamp ## the same beside llama.cpp, run by run; PEER=FILE.gguf: on that file
+	.venv/bin/python tools/bench-peers.py $(TRILL) $(MODEL) $(if $(PEER),--peer-model $(PEER))
 
 golden: $(SMOLLM2) .venv/python.stamp ## make the golden values again from llama.cpp and tokenizers
 	.venv/bin/python tests/golden/make_smollm2_golden.py $(SMOLLM2) tests/golden/smollm2.json

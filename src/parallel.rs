@@ -1,6 +1,6 @@
 //! A team of threads. The shell lends threads through [`Executor`]; one [`with_team`] covers a whole
 //! forward pass. Inside it the leader walks the model as plain sequential code and hands out loops;
-//! the other threads wait for them. A loop is a set of jobs claimed one by one, so a slow core simply
+//! the other threads wait for them. A loop is a row of jobs claimed a run at a time, so a slow core simply
 //! claims fewer, and a thread that the system has not scheduled is not waited for: the leader only waits
 //! for jobs that were claimed. That is what keeps an oversubscribed machine from collapsing.
 //!
@@ -142,15 +142,22 @@ impl Team<'_> {
         self.claim(0);
     }
 
+    /// Claims runs of neighbouring jobs, long ones first and single ones last: memory is read fastest in long runs,
+    /// and a slow core is left with little at the end.
     fn claim(&self, thread: usize) {
         // SAFETY: the caller is the leader with its loop open, or counted inside it: `current` is stable.
         let (body, jobs) = unsafe { (&*(*self.current.get()).body, (*self.current.get()).jobs) };
-        loop {
-            let job = self.cursor.fetch_add(1, Ordering::Relaxed);
-            if job >= jobs {
-                return;
+        let shares = 2 * self.threads();
+        let mut first = self.cursor.load(Ordering::Relaxed);
+        while first < jobs {
+            let end = first + ((jobs - first) / shares).max(1);
+            match self.cursor.compare_exchange_weak(first, end, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    (first..end).for_each(|job| body(thread, job));
+                    first = self.cursor.load(Ordering::Relaxed);
+                }
+                Err(now) => first = now,
             }
-            body(thread, job);
         }
     }
 

@@ -3,6 +3,10 @@
 //! `Session::new` over a measuring [`Carver`] tells the bytes it will need; over real memory it makes the
 //! session. After that nothing is allocated, ever.
 
+mod state;
+
+pub use state::StateKey;
+
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kv_cache::{KvCache, KvShape, KvType};
@@ -57,6 +61,8 @@ pub struct Session<'m, 's> {
     buffers: Buffers<'s>,
     logits: &'s mut [f32],
     top: Option<usize>,
+    /// See [`Session::unchanged`].
+    unchanged: usize,
 }
 
 impl SessionConfig {
@@ -97,7 +103,7 @@ impl<'m, 's> Session<'m, 's> {
     pub fn new(model: &'m Model<'m>, kernels: Kernels, config: SessionConfig, carver: &mut Carver<'s>) -> Result<Self> {
         let config = config.in_range();
         let (cache, buffers, logits) = parts(model, config, carver, &mut |_| ())?;
-        Ok(Session { model, kernels, config, position: 0, cache, buffers, logits, top: None })
+        Ok(Session { model, kernels, config, position: 0, cache, buffers, logits, top: None, unchanged: 0 })
     }
 
     /// The memory a session will take, before there is any.
@@ -140,6 +146,7 @@ impl<'m, 's> Session<'m, 's> {
     pub fn truncate(&mut self, len: usize) {
         self.cache.truncate(len, self.position);
         self.position = self.position.min(len);
+        self.unchanged = self.unchanged.min(len);
     }
 
     /// Reads `tokens` and returns the logits after the last one (`n_vocab` values); with one token this is

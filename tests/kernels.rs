@@ -247,6 +247,66 @@ fn columns_of_every_length() {
     }
 }
 
+/// Rows of T3C in several panels, and chosen rows and columns: of one kind, in any order, repeated, or none.
+#[test]
+fn chosen_rows_and_columns() {
+    let levels = levels();
+    let mut rnd = Random(7);
+    for (rows, cols) in [(1, 64), (7, 256), (320, 320), (321, 1280), (700, 2560), (33, 17_408)] {
+        for data in [Data::Random, Data::Extreme] {
+            for n in [1, 3, 6] {
+                compare(&levels, QuantType::T3C, rows, cols, n, data, &mut rnd);
+                for len in [0, 4, 12, 64, 700] {
+                    listed(&levels, true, (rows, cols), len, n, data, &mut rnd);
+                    listed(&levels, false, (rows, cols), len + 3, n, data, &mut rnd);
+                }
+            }
+        }
+    }
+}
+
+/// `len` chosen columns of T3C or rows of T3R, against the scalar level, and against a matrix that is whole.
+fn listed(
+    levels: &[Kernels],
+    columns: bool,
+    (rows, cols): (usize, usize),
+    len: usize,
+    n: usize,
+    data: Data,
+    rnd: &mut Random,
+) {
+    let ty = if columns { QuantType::T3C } else { QuantType::T3R };
+    let bytes = weights(ty, rows, cols, data, rnd);
+    let m = Matrix::new(ty, rows, cols, &bytes).expect("the length fits");
+    let list: Vec<u32> = (0..len).map(|_| (rnd.next() % if columns { cols } else { rows } as u64) as u32).collect();
+    let a = Activation8::new(ty.info().act, n, if columns { len } else { cols }, data, rnd);
+    let width = if columns { rows } else { len };
+    let run = |k: &Kernels| {
+        let mut out = vec![f32::NAN; n * width];
+        let (span, mut tile) = (m.span(0..rows), TileMut::whole(&mut out, width));
+        if width == 0 {
+            return vec![];
+        }
+        if columns {
+            k.listed_columns(&span, &list, &a.acts(), &mut tile);
+        } else {
+            k.listed_rows(&span, &list, &a.acts(), &mut tile);
+        }
+        bits(&out)
+    };
+    let want = run(&scalar());
+    for k in levels {
+        assert!(run(k) == want, "{} {ty:?} {data:?} {rows} x {cols}, {len} chosen, {n} tokens", k.name());
+    }
+    if !columns {
+        let all = m.rows();
+        let mut out = vec![0f32; n * all];
+        scalar().rows(ty, &m.span(0..all), &a.acts(), &mut TileMut::whole(&mut out, all));
+        let chosen: Vec<f32> = out.chunks(all).flat_map(|o| list.iter().map(|&r| o[r as usize])).collect();
+        assert_eq!(bits(&chosen), want);
+    }
+}
+
 /// Sums do not overflow: the longest row, every code and activation as large as can be.
 #[test]
 fn longest_rows() {

@@ -88,6 +88,11 @@ chmod +x "$build/rustc-for-std"
 rm -f "$std_dir"/*.rlib "$build/crate/target/$target/release/deps"/libstd_build-*.rlib
 cp "$build/crate/target/$target/release/deps"/*.rlib "$std_dir/"
 
+# Where rustc looks for the linker that .cargo/config.toml names.
+host_bin=/usr/lib/rustlib/$(/usr/bin/rustc -vV | sed -n 's/^host: //p')/bin
+mkdir -p "$host_bin"
+ln -sfn /usr/bin/lld-22 "$host_bin/rust-lld"
+
 # rustc finds its sysroot from where it lies, so a linked toolchain is a folder of links.
 mkdir -p "$home/sysroot/bin" "$home/sysroot/lib/rustlib"
 for tool in rustc cargo rustdoc; do ln -sfn "/usr/bin/$tool" "$home/sysroot/bin/$tool"; done

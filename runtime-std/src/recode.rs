@@ -163,7 +163,7 @@ impl Recoder {
                 return;
             }
             for (lane, values) in values.chunks_exact(cols).enumerate() {
-                (self.ty.lane(lane).decode)(encoded, &mut piece.decoded);
+                self.ty.decode_lane(lane, encoded, &mut piece.decoded);
                 for (old, new) in values.iter().zip(&piece.decoded) {
                     let (old, new) = (f64::from(*old), f64::from(*new * scale));
                     piece.drift.error += (old - new) * (old - new);

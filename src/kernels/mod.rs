@@ -52,6 +52,9 @@ impl core::error::Error for KernelError {}
 /// Weight rows times activations: `out` row `t`, column `r` = row `r` of `w` . token `t` of `acts`, times
 /// `w.scale`. `out.rows() == acts.n`, `out.cols() == w.rows`, `w.cols == acts.k`, `acts.kind` is the type's.
 pub type RowsFn = unsafe fn(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>);
+/// The same for chosen rows (T3R) or columns (T3C) alone: `list` has their numbers. Of chosen rows, `out` has one column
+/// each, in the order of the list; of chosen columns, `acts` has one value each, `acts.k == list.len()`, a multiple of 4.
+pub type ListedFn = unsafe fn(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>);
 /// f32 row to another form: see [`ActKind`]. Returns the sum of all int8 values or signs.
 pub type QuantizeFn = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], bsums: &mut [i16]) -> i32;
 /// `out = x / sqrt(mean(x^2) + eps) * w`.
@@ -135,6 +138,10 @@ pub struct FloatKernels {
 pub struct Kernels {
     name: &'static str,
     rows: [RowsFn; QuantType::COUNT],
+    /// For T3R.
+    listed_rows: ListedFn,
+    /// For T3C.
+    listed_columns: ListedFn,
     float: FloatKernels,
 }
 
@@ -143,6 +150,12 @@ impl Kernels {
     const fn with(mut self, ty: QuantType, f: RowsFn) -> Self {
         self.rows[ty as usize] = f;
         self
+    }
+
+    /// This table with other functions for chosen rows of T3R and chosen columns of T3C.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    const fn with_listed(self, listed_rows: ListedFn, listed_columns: ListedFn) -> Self {
+        Kernels { listed_rows, listed_columns, ..self }
     }
 
     /// The level's name, as `TRILL_KERNELS` takes it.
@@ -160,6 +173,33 @@ impl Kernels {
         assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows.div_ceil(ty.lanes()) * w.row_bytes);
         // SAFETY: the table was selected for this CPU; shapes were checked above.
         unsafe { self.rows[ty as usize](w, acts, out) }
+    }
+
+    /// Rows `list` of the T3R matrix `w`: see [`ListedFn`].
+    ///
+    /// # Panics
+    /// If the shapes do not agree: a bug of the caller.
+    pub fn listed_rows(&self, w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+        let ty = QuantType::T3R;
+        assert!(acts.kind == ty.info().act && acts.is_sound() && w.cols == acts.k);
+        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows * w.row_bytes);
+        assert!(out.rows() == acts.n && out.cols() == list.len() && list.iter().all(|&r| (r as usize) < w.rows));
+        // SAFETY: the table was selected for this CPU; shapes were checked above.
+        unsafe { (self.listed_rows)(w, list, acts, out) }
+    }
+
+    /// Columns `list` of the T3C matrix `w`: see [`ListedFn`].
+    ///
+    /// # Panics
+    /// If the shapes do not agree: a bug of the caller.
+    pub fn listed_columns(&self, w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+        let ty = QuantType::T3C;
+        assert!(acts.kind == ty.info().act && acts.is_sound() && acts.k == list.len());
+        assert!(list.len().is_multiple_of(4) && list.iter().all(|&c| (c as usize) < w.cols));
+        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows.div_ceil(ty.lanes()) * w.row_bytes);
+        assert!(out.rows() == acts.n && out.cols() == w.rows);
+        // SAFETY: the table was selected for this CPU; shapes were checked above.
+        unsafe { (self.listed_columns)(w, list, acts, out) }
     }
 
     /// See [`QuantizeFn`].

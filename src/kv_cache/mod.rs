@@ -6,6 +6,9 @@
 //! bits as single tokens.
 
 pub(crate) mod format;
+mod state;
+
+pub use state::KvPart;
 
 use crate::error::Result;
 use crate::kernels::{Kernels, KvRows};

@@ -78,6 +78,11 @@ impl<'s> Buffers<'s> {
             screening: Screening::default(),
         })
     }
+
+    /// The bits of what positions are turned into, which a context's length may decide.
+    pub(crate) fn position_bits(&self) -> impl Iterator<Item = u64> {
+        self.rope.bits().chain(self.rope_local.bits())
+    }
 }
 
 /// What every step of a forward pass needs.

@@ -49,6 +49,11 @@ impl<'s> RopeTable<'s> {
         Ok(RopeTable { frequencies, magnitude })
     }
 
+    /// The bits of everything the angles are made of.
+    pub(crate) fn bits(&self) -> impl Iterator<Item = u64> {
+        self.frequencies.iter().copied().chain([self.magnitude]).map(f64::to_bits)
+    }
+
     /// Cosines and sines for one position.
     pub(crate) fn fill(&self, position: usize, cos: &mut [f32], sin: &mut [f32]) {
         for ((f, c), s) in self.frequencies.iter().zip(cos).zip(sin) {

@@ -8,6 +8,7 @@
 
 mod act;
 mod block;
+mod interleaved;
 mod k_block;
 mod k_fit;
 mod trits;
@@ -15,6 +16,7 @@ mod trits;
 pub use s2::{encode_s2, s2_residual, s2_step};
 pub use t2::encode_t2;
 pub use t3::encode_t3;
+pub use t3c::t3c_weight;
 
 pub use act::{ActKind, ActRow, Acts, sign_stochastic};
 
@@ -93,10 +95,22 @@ registry! {
     T2 = t2,
     /// trill's own: ternary, five rows to a byte.
     T3 = t3,
+    /// trill's own: T3 with rows that stand alone, for matrices of which single rows are skipped.
+    T3R = t3r,
+    /// trill's own: T3 column by column, for matrices of which single columns are skipped.
+    T3C = t3c,
     /// trill's own: sketch of an output head, four rows to a byte.
     S2 = s2,
     /// trill's own: 8 bits, one scale per row.
     Q8R = q8r,
+    /// trill's own: [`QuantType::Q1_0`] with 32 rows interleaved.
+    Q1_0_R32 = q1_0_r32,
+    /// trill's own: [`QuantType::Q2_0`] with 16 rows interleaved.
+    Q2_0_R16 = q2_0_r16,
+    /// trill's own: [`QuantType::Q2_0_G128`] with 16 rows interleaved.
+    Q2_0_G128_R16 = q2_0_g128_r16,
+    /// trill's own: [`QuantType::TQ2_0`] with 16 rows interleaved.
+    TQ2_0_R16 = tq2_0_r16,
 }
 
 /// What trill knows of a weight type.
@@ -109,7 +123,7 @@ pub struct TypeInfo {
     pub ggml_id: Option<u32>,
     /// Weights in a block.
     pub block: usize,
-    /// Bytes in a block.
+    /// Bytes in a block; T3R rounds whole rows up, see [`QuantType::row_bytes`].
     pub bytes: usize,
     /// Bytes after the last block of a row (B1 keeps the row's scale there). Where this is not 0, the functions
     /// below take exactly one row, with its tail.
@@ -142,6 +156,15 @@ pub struct Lane {
     pub decode: fn(data: &[u8], out: &mut [f32]),
     /// See [`TypeInfo::dot`].
     pub dot: fn(group: &[u8], act: ActRow<'_>) -> f32,
+}
+
+/// A type whose columns lie one after the other, many rows of one column together: how one row of such a group is
+/// read. The arguments are the group, the row within it, and what a [`Lane`]'s functions take.
+#[derive(Clone, Copy, Debug)]
+pub struct Panel {
+    rows: usize,
+    decode: fn(panel: &[u8], row: usize, out: &mut [f32]),
+    dot: fn(panel: &[u8], row: usize, act: ActRow<'_>) -> f32,
 }
 
 /// What [`TypeInfo::check`] found. For types without blocks, a block is one value and its own scale.
@@ -184,17 +207,33 @@ impl QuantType {
         }
     }
 
-    /// Rows in a group, see [`TypeInfo::more_lanes`].
-    pub fn lanes(self) -> usize {
-        1 + self.info().more_lanes.len()
+    /// How its columns lie together, for a type where they do.
+    pub fn panel(self) -> Option<&'static Panel> {
+        (self == QuantType::T3C).then_some(&t3c::PANEL)
     }
 
-    /// How row `row` of a matrix is read.
-    pub fn lane(self, row: usize) -> Lane {
-        let t = self.info();
-        match row % self.lanes() {
-            0 => Lane { decode: t.decode, dot: t.dot },
-            i => t.more_lanes[i - 1],
+    /// Rows in a group: see [`TypeInfo::more_lanes`] and [`QuantType::panel`].
+    pub fn lanes(self) -> usize {
+        self.panel().map_or(1 + self.info().more_lanes.len(), |p| p.rows)
+    }
+
+    /// Row `row` (of a matrix, or of a group) in the bytes of its group: [`TypeInfo::decode`] for any row.
+    pub fn decode_lane(self, row: usize, group: &[u8], out: &mut [f32]) {
+        let (t, row) = (self.info(), row % self.lanes());
+        match (self.panel(), row) {
+            (Some(panel), _) => (panel.decode)(group, row, out),
+            (None, 0) => (t.decode)(group, out),
+            (None, i) => (t.more_lanes[i - 1].decode)(group, out),
+        }
+    }
+
+    /// The same for [`TypeInfo::dot`].
+    pub fn dot_lane(self, row: usize, group: &[u8], act: ActRow<'_>) -> f32 {
+        let (t, row) = (self.info(), row % self.lanes());
+        match (self.panel(), row) {
+            (Some(panel), _) => (panel.dot)(group, row, act),
+            (None, 0) => (t.dot)(group, act),
+            (None, i) => (t.more_lanes[i - 1].dot)(group, act),
         }
     }
 
@@ -204,6 +243,9 @@ impl QuantType {
         let t = self.info();
         if !cols.is_multiple_of(t.block) {
             return None;
+        }
+        if self == QuantType::T3R {
+            return Some(t3r::row_bytes(cols));
         }
         (cols / t.block).checked_mul(t.bytes)?.checked_add(t.row_tail)
     }
@@ -298,7 +340,7 @@ impl<'a> Matrix<'a> {
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         let first = row - row % self.ty.lanes();
         let span = self.span(first..row.saturating_add(1));
-        (self.ty.lane(row).decode)(span.data, out);
+        self.ty.decode_lane(row, span.data, out);
         if self.ty.info().tail != 0 {
             out.iter_mut().for_each(|v| *v *= self.scale);
         }

@@ -22,7 +22,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     check: |data| check_scales::<18, 1>(data, |b| [half::<0, 18>(b)]),
 };
 
-fn unpack(b: &[u8; 18]) -> ([i8; 128], f32) {
+pub(super) fn unpack(b: &[u8; 18]) -> ([i8; 128], f32) {
     let codes = core::array::from_fn(|i| (b[2 + i / 8] >> (i % 8) & 1) as i8 * 2 - 1);
     (codes, half::<0, 18>(b))
 }

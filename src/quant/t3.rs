@@ -33,20 +33,20 @@ const fn lane<const LANE: usize>() -> Lane {
     Lane { decode: decode::<LANE>, dot: dot::<LANE> }
 }
 
-/// The weight of row `LANE` in `byte`.
+/// Digit `j` (below 5) of `byte`: the weight of row `j`.
 #[inline(always)]
-fn weight<const LANE: usize>(byte: u8) -> i32 {
+pub(super) fn digit(byte: u8, j: usize) -> i32 {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
-    let s = byte.wrapping_mul(POWERS[LANE]);
+    let s = byte.wrapping_mul(POWERS[j]);
     (3 * i32::from(s as i8) - i32::from(s.wrapping_mul(3) as i8)) >> 8
 }
 
 fn decode<const LANE: usize>(data: &[u8], out: &mut [f32]) {
-    out.iter_mut().zip(data).for_each(|(o, b)| *o = weight::<LANE>(*b) as f32);
+    out.iter_mut().zip(data).for_each(|(o, b)| *o = digit(*b, LANE) as f32);
 }
 
 fn dot<const LANE: usize>(group: &[u8], act: ActRow<'_>) -> f32 {
-    let isum: i32 = group.iter().zip(act.q).map(|(b, q)| weight::<LANE>(*b) * i32::from(*q)).sum();
+    let isum: i32 = group.iter().zip(act.q).map(|(b, q)| digit(*b, LANE) * i32::from(*q)).sum();
     isum as f32 / act.d[0]
 }
 
@@ -71,11 +71,11 @@ mod tests {
         for v in 0..243u16 {
             let w: [i8; 5] = core::array::from_fn(|j| (v / 3u16.pow(4 - j as u32) % 3) as i8 - 1);
             let b = encode_t3(w);
-            let back = [weight::<0>(b), weight::<1>(b), weight::<2>(b), weight::<3>(b), weight::<4>(b)];
+            let back: [i32; 5] = core::array::from_fn(|j| digit(b, j));
             assert_eq!(back, w.map(i32::from));
         }
         for b in 0..=255u8 {
-            for w in [weight::<0>(b), weight::<1>(b), weight::<2>(b), weight::<3>(b), weight::<4>(b)] {
+            for w in (0..5).map(|j| digit(b, j)) {
                 assert!((-1..=1).contains(&w));
             }
         }

@@ -30,7 +30,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     check: |data| check_scales::<54, 1>(data, |b| [half::<52, 54>(b)]),
 };
 
-fn unpack(b: &[u8; 54]) -> ([i8; 256], f32) {
+pub(super) fn unpack(b: &[u8; 54]) -> ([i8; 256], f32) {
     let mut codes = [0; 256];
     trits::unpack(&b[..32], &mut codes[..160]);
     trits::unpack(&b[32..48], &mut codes[160..240]);

@@ -30,7 +30,7 @@ pub(super) const INFO: TypeInfo = TypeInfo {
     check,
 };
 
-fn unpack(b: &[u8; 66]) -> ([i8; 256], f32) {
+pub(super) fn unpack(b: &[u8; 66]) -> ([i8; 256], f32) {
     let codes = core::array::from_fn(|i| (b[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) as i8 - 1);
     (codes, half::<64, 66>(b))
 }

@@ -17,6 +17,7 @@ macro_rules! unroll {
     ($i:ident in $($n:literal)* => $body:expr) => {{ $({ let $i: usize = $n; $body; })* }};
 }
 
+pub(super) mod apart;
 mod block32;
 mod bytes;
 mod k;
@@ -54,6 +55,8 @@ const TILE: usize = 8;
 pub(super) trait Lanes: Copy {
     /// Lanes of a vector.
     const N: usize;
+    /// Vectors that [`Lanes::columns`] makes, at most 4.
+    const COLUMN_VECTORS: usize;
     /// Whether [`Lanes::dot`] takes any unsigned byte as a code, whatever [`Dot`] says.
     const WIDE: bool;
     /// What [`Lanes::signed`] adds to every code.
@@ -124,6 +127,15 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// `p` has room for `N` values.
     unsafe fn put(self, p: *mut f32, v: Self::V);
+    /// `N * COLUMN_VECTORS` bytes of each of four columns, the four bytes of one place side by side in a lane.
+    /// Vectors after the first `COLUMN_VECTORS` mean nothing.
+    /// # Safety
+    /// Each column holds them.
+    unsafe fn columns(self, p: [*const u8; 4]) -> [Self::V; 4];
+    /// Puts the lanes of vector `v` of [`Lanes::columns`] to the places of their bytes.
+    /// # Safety
+    /// `p` has room for `N * COLUMN_VECTORS` values.
+    unsafe fn put_column(self, p: *mut f32, v: usize, value: Self::V);
     /// A hint; any address will do.
     fn prefetch(self, p: *const u8);
 }

@@ -18,7 +18,7 @@ fn nibble_counts() -> __m128i {
 /// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`].
 macro_rules! level {
     ($features:literal, $token:ty, $base:expr; $($ty:ident)*) => {
-        level!(table $features, $token, $base; floats: F32 F16 BF16; packed: T2 T3 S2; lanes: $($ty)*);
+        level!(table $features, $token, $base; floats: F32 F16 BF16; packed: T2 T3 S2; apart: T3R T3C; lanes: $($ty)*);
     };
     (table $features:literal, $token:ty, $base:expr; $($room:ident: $($ty:ident)*);*) => {
         pub(super) const TABLE: Kernels = $base$($(.with(QuantType::$ty, {
@@ -28,7 +28,13 @@ macro_rules! level {
                 unsafe { $room::rows::<_, $room::$ty>(<$token>::new(), w, acts, out) }
             }
             rows
-        }))*)*;
+        }))*)*.with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
+
+        #[target_feature(enable = $features)]
+        fn listed<A: apart::Apart>(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+            // SAFETY: the features are enabled here; the shapes are those of `ListedFn`.
+            unsafe { A::listed(<$token>::new(), w, list, acts, out) }
+        }
     };
 }
 
@@ -63,7 +69,7 @@ macro_rules! float_level {
 
 mod avx2 {
     use super::{floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::packed, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed, scalar::BASE};
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
@@ -75,7 +81,7 @@ mod avx2 {
 
 mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::packed};
+    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed};
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -85,7 +91,7 @@ mod avx_vnni {
 
 mod avx512 {
     use super::{floats, zmm::Zmm};
-    use crate::kernels::{Kernels, lanes, lanes::packed, scalar::BASE};
+    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed, scalar::BASE};
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};

@@ -55,6 +55,7 @@ unsafe fn four(at: Rows, r: usize) -> __m128i {
 
 impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     const N: usize = 8;
+    const COLUMN_VECTORS: usize = 2;
     const WIDE: bool = VNNI;
     const BIAS: i32 = if VNNI { 128 } else { 0 };
     type V = __m256i;
@@ -263,6 +264,25 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     unsafe fn put(self, p: *mut f32, v: __m256i) {
         // SAFETY: `self` proves the instructions, the caller the address.
         unsafe { _mm256_storeu_ps(p, _mm256_castsi256_ps(v)) }
+    }
+
+    #[inline(always)]
+    unsafe fn columns(self, p: [*const u8; 4]) -> [__m256i; 4] {
+        // SAFETY: `self` proves the instructions, the caller the addresses.
+        unsafe {
+            let [a, b, c, d] = p.map(|p| _mm_loadu_si128(p.cast()));
+            let (ab_low, ab_high) = (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b));
+            let (cd_low, cd_high) = (_mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(c, d));
+            let low = _mm256_set_m128i(_mm_unpackhi_epi16(ab_low, cd_low), _mm_unpacklo_epi16(ab_low, cd_low));
+            let high = _mm256_set_m128i(_mm_unpackhi_epi16(ab_high, cd_high), _mm_unpacklo_epi16(ab_high, cd_high));
+            [low, high, low, high]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put_column(self, p: *mut f32, v: usize, value: __m256i) {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_storeu_si256(p.add(8 * v).cast(), value) }
     }
 
     #[inline(always)]

@@ -55,6 +55,7 @@ unsafe fn four(at: Rows, r: usize) -> __m128i {
 
 impl Lanes for Zmm {
     const N: usize = 16;
+    const COLUMN_VECTORS: usize = 4;
     const WIDE: bool = true;
     const BIAS: i32 = 128;
     type V = __m512i;
@@ -243,6 +244,35 @@ impl Lanes for Zmm {
     unsafe fn put(self, p: *mut f32, v: __m512i) {
         // SAFETY: `self` proves the instructions, the caller the address.
         unsafe { _mm512_storeu_ps(p, _mm512_castsi512_ps(v)) }
+    }
+
+    #[inline(always)]
+    unsafe fn columns(self, p: [*const u8; 4]) -> [__m512i; 4] {
+        // SAFETY: `self` proves the instructions, the caller the addresses.
+        unsafe {
+            let [a, b, c, d] = p.map(|p| _mm512_loadu_si512(p.cast()));
+            let (ab_low, ab_high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+            [
+                _mm512_unpacklo_epi16(ab_low, cd_low),
+                _mm512_unpackhi_epi16(ab_low, cd_low),
+                _mm512_unpacklo_epi16(ab_high, cd_high),
+                _mm512_unpackhi_epi16(ab_high, cd_high),
+            ]
+        }
+    }
+
+    /// Each quarter of a vector comes from its own quarter of the columns.
+    #[inline(always)]
+    unsafe fn put_column(self, p: *mut f32, v: usize, value: __m512i) {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe {
+            let put = |quarter: usize, part| _mm_storeu_ps(p.add(16 * quarter + 4 * v), _mm_castsi128_ps(part));
+            put(0, _mm512_castsi512_si128(value));
+            put(1, _mm512_extracti32x4_epi32::<1>(value));
+            put(2, _mm512_extracti32x4_epi32::<2>(value));
+            put(3, _mm512_extracti32x4_epi32::<3>(value));
+        }
     }
 
     #[inline(always)]
