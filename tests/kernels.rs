@@ -383,8 +383,8 @@ fn attention() {
     let mut rnd = Random(6);
     for kv in KvType::ALL {
         for head_dim in [32usize, 64, 80, 96, 128, 256] {
-            // The first 8 and the last 24 positions, if there are more, are read as Q8, these from a ring of 32. The keys'
-            // offset is any vector.
+            // Types with a window: the first 8 and the last 24 positions, if there are more, are read as Q8, these from a
+            // ring of 32. The keys' offset is any vector.
             for (group, start, end) in [(1usize, 0usize, 1usize), (3, 0, 17), (4, 5, 40), (8, 0, 131)] {
                 let (row_bytes, exact_bytes) = (kv.row_bytes(head_dim), KvType::EXACT.row_bytes(head_dim));
                 let offset = rnd.floats(head_dim);
@@ -408,9 +408,10 @@ fn attention() {
                     }
                     let rows = |part: usize| {
                         let (packed, exact) = &parts[part];
-                        let recent_from = end.saturating_sub(24);
                         let offset = if part == 0 { &offset[..] } else { &[] };
-                        KvRows { packed, row_bytes, exact, first: 8, ring: 32, recent_from, offset, range: start..end }
+                        let (first, recent_from) =
+                            if kv.window() > 0 { (8, end.saturating_sub(24)) } else { (0, usize::MAX) };
+                        KvRows { packed, row_bytes, exact, first, ring: 32, recent_from, offset, range: start..end }
                     };
                     let (mut scores, mut out) = (vec![0.0; group * (end - start)], vec![0.0; group * head_dim]);
                     level.scores(kv, &q, head_dim, &rows(0), 0.125, &mut scores);

@@ -107,6 +107,7 @@ impl KvRows<'_> {
             && self.range.end.min(self.recent_from) * self.row_bytes <= self.packed.len()
             && self.first.checked_add(self.ring).is_some_and(|n| n <= rows)
             && (!recent || self.ring > 0)
+            && (kv.window() > 0 || self.first == 0 && !recent)
             && (self.offset.is_empty() || self.offset.len() == head_dim)
     }
 

@@ -156,7 +156,7 @@ impl<'s> Half<'s> {
             first: self.first,
             ring: self.ring,
             recent_from,
-            offset: self.offset(shape, index),
+            offset: if range.end > self.first { self.offset(shape, index) } else { &[] },
             range,
         }
     }
