@@ -3,6 +3,7 @@
 //! `Session::new` over a measuring [`Carver`] tells the bytes it will need; over real memory it makes the
 //! session. After that nothing is allocated, ever.
 
+mod shift;
 mod state;
 
 pub use state::StateKey;
@@ -12,7 +13,7 @@ use crate::kernels::Kernels;
 use crate::kv_cache::{KvCache, KvShape, KvType};
 use crate::limits;
 use crate::mem::Carver;
-use crate::model::{Buffers, Model, Pass, Screening};
+use crate::model::{Buffers, Model, Pass, Screening, Skipping};
 use crate::parallel::{Executor, with_team};
 use core::ops::ControlFlow;
 
@@ -197,6 +198,17 @@ impl<'m, 's> Session<'m, 's> {
     /// How often the sketch of the output head was used.
     pub fn screening(&self) -> Screening {
         self.buffers.screening
+    }
+
+    /// Whether parts of the feed-forward matrices that are multiplied by zero are left unread, where a packed file has a
+    /// squared ReLU and layouts for it (`trill pack`). It changes no result; on at first.
+    pub fn set_skip(&mut self, on: bool) {
+        self.buffers.skip.on = on;
+    }
+
+    /// What was read of each layer's feed-forward matrices; empty for models without a squared ReLU.
+    pub fn skipping(&self) -> &[Skipping] {
+        self.buffers.skip.layers
     }
 
     /// Reads `tokens` and hands `visit` the logits after each of them, with its index in `tokens`.

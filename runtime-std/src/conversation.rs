@@ -12,6 +12,8 @@ pub(crate) struct Conversation {
     bos: String,
     system: Option<String>,
     messages: Vec<Message>,
+    /// What was said before the first of them, in short.
+    note: Option<String>,
     /// Text that ends an answer; empty where a token does.
     pub(crate) stop_text: &'static str,
     /// The token with which the template ends an answer, if it is one.
@@ -39,7 +41,8 @@ impl Conversation {
         };
         let bos = text(tokenizer.bos());
         let template = Template::new(source, &bos, &text(tokenizer.eos()))?;
-        let mut new = Conversation { template, bos, system, messages: Vec::new(), stop_text, stop_token: None };
+        let mut new =
+            Conversation { template, bos, system, messages: Vec::new(), note: None, stop_text, stop_token: None };
         new.stop_token = new.turn_end(tokenizer);
         Ok(new)
     }
@@ -69,6 +72,30 @@ impl Conversation {
     /// Forgets everything but the system message.
     pub(crate) fn clear(&mut self) {
         self.messages.clear();
+        self.note = None;
+    }
+
+    /// Old turns, a question and its answer each, that could be forgotten.
+    pub(crate) fn old_turns(&self) -> usize {
+        self.messages.len().saturating_sub(1) / 2
+    }
+
+    /// Forgets the oldest `turns`.
+    pub(crate) fn forget(&mut self, turns: usize) {
+        self.messages.drain(..(2 * turns).min(self.messages.len()));
+    }
+
+    /// Puts `note` in the place of the oldest `turns`.
+    pub(crate) fn condense(&mut self, turns: usize, note: String) {
+        self.forget(turns);
+        self.note = Some(note);
+    }
+
+    /// The tokens of the oldest `turns` followed by the question `ask`, up to where its answer starts.
+    pub(crate) fn tokens_asking(&self, tokenizer: &Tokenizer<'_>, turns: usize, ask: &str) -> Outcome<Vec<u32>> {
+        let mut messages = self.messages.get(..2 * turns).unwrap_or_default().to_vec();
+        messages.push(Message { role: Role::User, content: ask.to_owned() });
+        self.render(tokenizer, messages)
     }
 
     /// Starts anew with another system message; an empty one means none.
@@ -79,8 +106,20 @@ impl Conversation {
 
     /// The tokens of the whole conversation, up to where the next answer starts.
     pub(crate) fn tokens(&self, tokenizer: &Tokenizer<'_>) -> Outcome<Vec<u32>> {
+        self.tokens_without(tokenizer, 0)
+    }
+
+    /// The same without the oldest `turns`.
+    pub(crate) fn tokens_without(&self, tokenizer: &Tokenizer<'_>, turns: usize) -> Outcome<Vec<u32>> {
+        self.render(tokenizer, self.messages.get(2 * turns..).unwrap_or_default().to_vec())
+    }
+
+    fn render(&self, tokenizer: &Tokenizer<'_>, mut messages: Vec<Message>) -> Outcome<Vec<u32>> {
+        if let (Some(note), Some(first)) = (&self.note, messages.first_mut()) {
+            first.content = format!("(What we said before, in short: {note})\n\n{}", first.content);
+        }
         let system = self.system.iter().map(|text| Message { role: Role::System, content: text.clone() });
-        let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
+        let messages: Vec<Message> = system.chain(messages).collect();
         let rendered = self.template.render(&messages, true, &|text| spells_special(tokenizer, text))?;
         // A template that writes the beginning token itself must not get a second one.
         let mut add_bos = tokenizer.add_bos() && (self.bos.is_empty() || !rendered.starts_with(&self.bos));

@@ -2,6 +2,7 @@
 
 use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
+use crate::full_context::Policy;
 use crate::models::{self, Source};
 use crate::pack::{Head, target::Target};
 use std::ffi::OsString;
@@ -53,7 +54,12 @@ pub(crate) struct Options {
     /// How tokens are chosen; the seed is set when it is known.
     pub(crate) sampling: SamplerConfig,
     pub(crate) ignore_eos: bool,
+    /// When the context is full. Absent: a conversation slides, a text stops.
+    pub(crate) context_policy: Option<Policy>,
+    /// Tokens of the prompt that sliding keeps; absent: the beginning-of-text token, or all that a template writes.
+    pub(crate) keep: Option<i64>,
     /// Read the rows of the output head that a sketch leaves over, where the model has one.
+    pub(crate) ffn_skip: bool,
     pub(crate) head_screen: bool,
     /// Guess tokens ahead where that is faster.
     pub(crate) draft: bool,
@@ -112,6 +118,9 @@ impl Default for Options {
             seed: None,
             sampling: SamplerConfig::default(),
             ignore_eos: false,
+            context_policy: None,
+            keep: None,
+            ffn_skip: true,
             head_screen: true,
             draft: true,
             tokens: Vec::new(),
@@ -143,6 +152,11 @@ impl Options {
     pub(crate) fn check(&self) -> Outcome {
         if self.command == RUN.name && self.prompt.is_some() && self.file.is_some() {
             return Err(Failure::usage("-p and -f both give the text").remedy("leave one out"));
+        }
+        if self.command == RUN.name && self.context_policy == Some(Policy::Summarise) {
+            return Err(
+                Failure::usage("--context-policy summarise is for conversations").remedy("use slide, or trill chat")
+            );
         }
         if self.command == LOGITS.name && self.tokens.is_empty() {
             return Err(Failure::usage("no tokens given").remedy("add --tokens 1,2,3 (trill tokenize makes them)"));

@@ -113,7 +113,7 @@ impl KvRows<'_> {
 
     /// The bytes of row `t`, and whether they are of [`KvType::EXACT`].
     #[inline(always)]
-    fn row(&self, t: usize, exact_bytes: usize) -> (&[u8], bool) {
+    pub(crate) fn row(&self, t: usize, exact_bytes: usize) -> (&[u8], bool) {
         if t >= self.first && t < self.recent_from {
             return (&self.packed[t * self.row_bytes..][..self.row_bytes], false);
         }

@@ -12,6 +12,7 @@
 //! same bits as single tokens.
 
 pub(crate) mod format;
+mod shift;
 mod state;
 
 pub use state::KvPart;
@@ -68,7 +69,7 @@ impl KvType {
         match self {
             KvType::F16 | KvType::Q8 => 0,
             KvType::Q4 => 64,
-            KvType::Q2 => 128,
+            KvType::Q2 => 256,
         }
     }
 
@@ -162,22 +163,33 @@ impl<'s> Half<'s> {
     }
 
     fn store(&mut self, kernels: &Kernels, shape: &KvShape, index: usize, position: usize, values: &[f32]) {
-        if self.first > 0 {
-            let slot = if position < self.first {
-                Some(position)
-            } else {
-                (self.ring > 0).then(|| self.first + (position - self.first) % self.ring)
-            };
-            if let Some(slot) = slot {
-                let (range, bytes) = (self.exact_range(shape, index), KvType::EXACT.row_bytes(shape.head_dim));
-                kernels.kv_store(KvType::EXACT, values, &mut self.exact[range][slot * bytes..][..bytes]);
+        self.put(kernels, shape, index, position, self.ring > 0, values);
+    }
+
+    /// Writes the row of a position of head `index`: as Q8 among the first ones, else packed, and into the ring if wanted.
+    fn put(
+        &mut self,
+        kernels: &Kernels,
+        shape: &KvShape,
+        index: usize,
+        position: usize,
+        in_ring: bool,
+        values: &[f32],
+    ) {
+        let slot = if position < self.first {
+            Some(position)
+        } else {
+            in_ring.then(|| self.first + (position - self.first) % self.ring)
+        };
+        if let Some(slot) = slot {
+            let (range, bytes) = (self.exact_range(shape, index), KvType::EXACT.row_bytes(shape.head_dim));
+            kernels.kv_store(KvType::EXACT, values, &mut self.exact[range][slot * bytes..][..bytes]);
+        }
+        if position < self.first {
+            if position + 1 == FIRST {
+                self.set_offset(shape, index);
             }
-            if position < self.first {
-                if position + 1 == FIRST {
-                    self.set_offset(shape, index);
-                }
-                return;
-            }
+            return;
         }
         let mut rest = [0f32; HEAD_DIM_MAX];
         let mut values = values;

@@ -2,6 +2,7 @@
 //! [`super::ArchSpec`] once per layer, never per element.
 
 use super::arch::QkNorm;
+use super::feed_forward::SkipBuffer;
 use super::{Hparams, Layer, Model, RopeTable};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
@@ -15,17 +16,17 @@ use core::ops::ControlFlow;
 /// Working memory of a batch of up to `batch` tokens. Widths in comments are per token.
 pub(crate) struct Buffers<'s> {
     /// Residual stream, `n_embd`.
-    x: &'s mut [f32],
+    pub(super) x: &'s mut [f32],
     /// Normed input of a matrix, the widest of them.
-    h: &'s mut [f32],
+    pub(super) h: &'s mut [f32],
     /// Queries, keys, values: `q_dim + 2 * kv_dim`.
     qkv: &'s mut [f32],
     /// Attention output, `q_dim`.
     att: &'s mut [f32],
     /// Gate and up, `2 * n_ff`.
-    ff: &'s mut [f32],
+    pub(super) ff: &'s mut [f32],
     /// What a half-layer adds to the residual stream, `n_embd`.
-    delta: &'s mut [f32],
+    pub(super) delta: &'s mut [f32],
     /// Cosines and sines, global then local: `4 * n_rot / 2`.
     angles: &'s mut [f32],
     /// Attention scores of each thread: `group * context`.
@@ -36,6 +37,7 @@ pub(crate) struct Buffers<'s> {
     /// For models with a sketch of their head.
     screen: Option<ScreenBuffer<'s>>,
     pub(crate) screening: Screening,
+    pub(crate) skip: SkipBuffer<'s>,
 }
 
 /// How often the sketch of the output head was used.
@@ -72,16 +74,38 @@ impl<'s> Buffers<'s> {
             rope: RopeTable::new(model, context, false, carver)?,
             rope_local: RopeTable::new(model, context, true, carver)?,
             screen: match model.sketch {
-                Some(_) => Some(ScreenBuffer::new(hp.n_vocab, batch, carver)?),
+                Some(_) => Some(ScreenBuffer::new(&model.output, batch, threads, carver)?),
                 None => None,
             },
             screening: Screening::default(),
+            skip: SkipBuffer::new(model, carver)?,
         })
     }
 
     /// The bits of what positions are turned into, which a context's length may decide.
     pub(crate) fn position_bits(&self) -> impl Iterator<Item = u64> {
         self.rope.bits().chain(self.rope_local.bits())
+    }
+
+    /// See [`RopeTable::fill_back`]; `local` for layers with a sliding window.
+    pub(crate) fn angles_back(&self, local: bool, distance: usize, cos: &mut [f32], sin: &mut [f32]) {
+        let table = if local { &self.rope_local } else { &self.rope };
+        table.fill_back(distance, cos, sin);
+    }
+}
+
+impl Model<'_> {
+    /// Rotates a stored key of layer `i` further, by the angle of `cos` and `sin`.
+    pub(crate) fn turn_key(&self, kernels: &Kernels, i: usize, key: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let hp = &self.hparams;
+        // A norm after the rotation has weights, which the rotation must not see; it leaves the length as it is.
+        let weights = match hp.arch.qk_norm {
+            QkNorm::AfterRope => self.layers.get(i).map_or(&[][..], |layer| layer.k_norm),
+            QkNorm::None | QkNorm::BeforeRope => &[],
+        };
+        key.iter_mut().zip(weights).filter(|(_, w)| **w != 0.0).for_each(|(k, w)| *k /= w);
+        kernels.rope(hp.arch.rope_neox, key, cos, sin);
+        key.iter_mut().zip(weights).for_each(|(k, w)| *k *= w);
     }
 }
 
@@ -109,7 +133,7 @@ impl Pass<'_, '_, '_> {
         self.embed(tokens, b);
         for (i, layer) in self.model.layers.iter().enumerate() {
             self.attention(i, layer, cache, b);
-            self.feed_forward(layer, b);
+            self.feed_forward(i, layer, b);
             if after_layer(i + 1).is_break() {
                 return Err(Error::Interrupted);
             }
@@ -166,21 +190,21 @@ impl Pass<'_, '_, '_> {
         });
     }
 
-    fn hp(&self) -> &Hparams {
+    pub(super) fn hp(&self) -> &Hparams {
         &self.model.hparams
     }
 
-    fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
+    pub(super) fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
         let w = weight.len();
         for_rows(self.team, out, w, &|t, row| self.kernels.rmsnorm(&x[t * w..(t + 1) * w], weight, self.hp().eps, row));
     }
 
-    fn linear(&self, parts: &[Matrix<'_>], x: &[f32], acts: &mut ActBuffer<'_>, out: &mut [f32]) {
+    pub(super) fn linear(&self, parts: &[Matrix<'_>], x: &[f32], acts: &mut ActBuffer<'_>, out: &mut [f32]) {
         linear(self.team, self.kernels, parts, x, acts, out);
     }
 
     /// `x += residual_scale * norm(delta)`, the norm only where the architecture has one.
-    fn add(&self, x: &mut [f32], delta: &[f32], post_norm: &[f32], h: &mut [f32]) {
+    pub(super) fn add(&self, x: &mut [f32], delta: &[f32], post_norm: &[f32], h: &mut [f32]) {
         let (e, scale) = (self.hp().n_embd, self.hp().residual_scale);
         let delta = if post_norm.is_empty() {
             delta
@@ -315,35 +339,8 @@ impl Pass<'_, '_, '_> {
         });
     }
 
-    fn feed_forward(&self, layer: &Layer<'_>, b: &mut Buffers<'_>) {
-        let (hp, n) = (self.hp(), self.n);
-        let (e, ff) = (hp.n_embd, hp.n_ff);
-        let (x, h) = (&mut b.x[..n * e], &mut b.h[..n * e]);
-        self.norm(x, layer.ffn_norm, h);
-        let gate_up = &mut b.ff[..n * 2 * ff];
-        self.linear(layer.gate_up_parts(), h, &mut b.acts, gate_up);
-        self.adjust(gate_up, &[(ff, layer.scales[4]), (ff, layer.scales[5])], &[]);
-        for_rows(self.team, gate_up, 2 * ff, &|_, row| {
-            let (gate, up) = row.split_at_mut(ff);
-            self.kernels.glu(hp.arch.activation, gate, up);
-        });
-        let h = &mut b.h[..n * ff];
-        for_rows(self.team, h, ff, &|t, row| {
-            let gate = &gate_up[t * 2 * ff..][..ff];
-            if layer.ffn_sub_norm.is_empty() {
-                row.copy_from_slice(gate);
-            } else {
-                self.kernels.rmsnorm(gate, layer.ffn_sub_norm, hp.eps, row);
-            }
-        });
-        let delta = &mut b.delta[..n * e];
-        self.linear(&[layer.down], h, &mut b.acts, delta);
-        self.adjust(delta, &[(e, layer.scales[6])], &[]);
-        self.add(x, delta, layer.post_ffn_norm, &mut b.h[..n * e]);
-    }
-
     /// Applies `.scale` tensors and biases to every row, where there are any.
-    fn adjust(&self, out: &mut [f32], segments: &[(usize, f32)], bias: &[f32]) {
+    pub(super) fn adjust(&self, out: &mut [f32], segments: &[(usize, f32)], bias: &[f32]) {
         if bias.is_empty() && segments.iter().all(|s| s.1 == 1.0) {
             return;
         }

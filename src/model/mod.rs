@@ -5,13 +5,16 @@
 
 pub mod arch;
 mod check;
+mod feed_forward;
 mod forward;
 mod hparams;
 pub mod known;
+mod read;
 mod rope;
 mod weights;
 
 pub use arch::ArchSpec;
+pub use feed_forward::Skipping;
 pub use forward::Screening;
 pub(crate) use forward::{Buffers, Pass};
 pub use hparams::{Hparams, RopeHparams, RopeScaling};

@@ -116,6 +116,8 @@ impl<'a> Model<'a> {
         if sketch.is_some_and(|s| s.ty() != QuantType::S2) {
             return Err(ModelError::Unsupported("the sketch of the output head is not of type S2").into());
         }
+        // Screening takes single rows of the head.
+        let sketch = sketch.filter(|_| output.ty().lanes() == 1);
         let half = hp.rope.n_rot / 2;
         let rope_freqs = l.optional_vector("rope_freqs.weight", half)?;
         let rope_long = l.optional_vector("rope_factors_long.weight", half)?;

@@ -1,5 +1,6 @@
 //! Matrix products: the activation is brought into the form the weights want, then the team claims rows.
 
+use super::screen::Workers;
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::mem::Carver;
@@ -8,7 +9,8 @@ use crate::quant::{ActKind, Acts, Matrix, sign_stochastic};
 
 /// Bytes of weights in one claim: small enough that all cores stream the same neighbourhood of memory.
 const TILE_BYTES: usize = 16 << 10;
-/// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows.
+/// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows; for several tokens, of
+/// four groups.
 const ROW_GROUP: usize = 16;
 
 /// Room for the int8 form of a batch of activations.
@@ -35,7 +37,7 @@ impl<'s> ActBuffer<'s> {
     }
 
     /// `x` (`n` rows of `k` values) in the form `kind`.
-    pub(super) fn fill<'b>(
+    pub(crate) fn fill<'b>(
         &'b mut self,
         team: &Team<'_>,
         kernels: &Kernels,
@@ -74,35 +76,46 @@ pub(crate) fn linear(
     acts: &mut ActBuffer<'_>,
     out: &mut [f32],
 ) {
-    let mut widths = [0usize; 4];
-    let widths = &mut widths[..parts.len()];
-    widths.iter_mut().zip(parts).for_each(|(w, p)| *w = p.rows());
     let Some(first) = parts.first() else { return };
-    let k = first.cols();
+    let at = Workers { team, kernels };
     for kind in ActKind::ALL {
-        if !parts.iter().any(|p| p.ty().info().act == kind) {
-            continue;
+        if parts.iter().any(|p| p.ty().info().act == kind) {
+            multiply(&at, parts, &acts.fill(team, kernels, kind, x, first.cols()), out);
         }
-        let acts = acts.fill(team, kernels, kind, x, k);
-        let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: widths, col_grain: grain(team, parts) };
-        team.tiles(out, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
-            let part = &parts[place.segment];
-            if part.ty().info().act == kind {
-                kernels.rows(part.ty(), &part.span(place.cols), &acts, &mut tile);
-            }
-        });
     }
 }
 
+/// [`linear`] for the parts that want their activation in the form of `acts`; the others' results stay what they were.
+pub(crate) fn multiply(at: &Workers<'_, '_>, parts: &[Matrix<'_>], acts: &Acts<'_>, out: &mut [f32]) {
+    let mut widths = [0usize; 4];
+    let widths = &mut widths[..parts.len()];
+    widths.iter_mut().zip(parts).for_each(|(w, p)| *w = p.rows());
+    let grain = grain(at.team, parts, acts.n);
+    let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: widths, col_grain: grain };
+    at.team.tiles(out, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
+        let part = &parts[place.segment];
+        if part.ty().info().act == acts.kind {
+            at.kernels.rows(part.ty(), &part.span(place.cols), acts, &mut tile);
+        }
+    });
+}
+
 /// Rows of a tile: about [`TILE_BYTES`] of weights, and at least four tiles for each thread.
-fn grain(team: &Team<'_>, parts: &[Matrix<'_>]) -> usize {
+fn grain(team: &Team<'_>, parts: &[Matrix<'_>], tokens: usize) -> usize {
     let rows: usize = parts.iter().map(Matrix::rows).sum();
     let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
-    // Groups of 3 or 5 rows must not be torn either.
-    let odd = parts.iter().map(|p| p.ty().lanes()).filter(|l| !ROW_GROUP.is_multiple_of(*l)).max().unwrap_or(1);
-    by_size.min(by_share).max(1).next_multiple_of(ROW_GROUP * odd)
+    // Groups of 5 or 320 rows must not be torn either.
+    let groups = parts.iter().map(|p| p.ty().lanes());
+    let own = if tokens > 1 && parts.iter().all(|p| p.ty().lanes() == 1) { 4 * ROW_GROUP } else { ROW_GROUP };
+    let least = groups.fold(own, |a, b| a / common(a, b) * b);
+    by_size.min(by_share).max(1).next_multiple_of(least)
+}
+
+/// The greatest common divisor.
+fn common(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common(b, a % b) }
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@
 use super::linear::ActBuffer;
 use crate::error::Result;
 use crate::kernels::Kernels;
-use crate::mem::Carver;
+use crate::mem::{Carver, TileMut};
 use crate::parallel::{Team, Tiling};
-use crate::quant::{ActKind, Acts, Matrix, s2_residual, s2_step};
+use crate::quant::{ActKind, Acts, Matrix, RowSpan, s2_residual, s2_step};
 
 /// Standard deviations between a sketched logit and its bound.
 const SIGMAS: f32 = 6.0;
@@ -24,8 +24,12 @@ const FIRST_GUESS: usize = 64;
 pub(crate) const SCREENED_OUT: f32 = -1e30;
 /// Rows of a tile of the sketch: 32 groups.
 const TILE_ROWS: usize = 128;
+/// Rows that are rescored together: whole groups for every kernel.
+const GATHERED: usize = 16;
+/// Bounds that are looked at together.
+const CHUNK: usize = 32;
 
-/// The output matrix and its sketch.
+/// The output matrix and its sketch. The rows of the output matrix must be their own (no lanes).
 #[derive(Clone, Copy)]
 pub(crate) struct HeadParts<'p, 'm> {
     pub(crate) sketch: &'p Matrix<'m>,
@@ -46,17 +50,21 @@ pub(crate) struct ScreenBuffer<'s> {
     sorted: &'s mut [f32],
     /// Mean square of each token's activation.
     squares: &'s mut [f32],
+    /// Copies of [`GATHERED`] rows of the head for each thread.
+    gathered: &'s mut [u8],
 }
 
 impl<'s> ScreenBuffer<'s> {
-    /// Room to rescore an eighth of `vocab` rows, for up to `tokens` tokens.
-    pub(crate) fn new(vocab: usize, tokens: usize, carver: &mut Carver<'s>) -> Result<Self> {
-        let room = vocab.div_ceil(8);
+    /// Room to rescore an eighth of the rows of `output`, for up to `tokens` tokens on `threads` threads.
+    pub(crate) fn new(output: &Matrix<'_>, tokens: usize, threads: usize, carver: &mut Carver<'s>) -> Result<Self> {
+        let room = output.rows().div_ceil(8);
+        let row = output.data().len() / output.rows().max(1);
         Ok(ScreenBuffer {
             rows: carver.take(room, 0)?,
             scores: carver.take(room, 0.0)?,
             sorted: carver.take(room, 0.0)?,
             squares: carver.take(tokens, 0.0)?,
+            gathered: carver.take(threads * GATHERED * row, 0)?,
         })
     }
 }
@@ -107,11 +115,11 @@ fn screen_token(
     logits: &mut [f32],
 ) -> Option<usize> {
     let guess = need.saturating_add(FIRST_GUESS);
-    if need == 0 || guess > buffer.rows.len() || !logits.iter().all(|b| b.is_finite()) {
+    if need == 0 || guess > buffer.rows.len() || !all_finite(logits) {
         return None;
     }
     highest(logits, &mut buffer.rows[..guess]);
-    rescore(at, output, acts, &buffer.rows[..guess], &mut buffer.scores[..guess]);
+    rescore(at, output, acts, &buffer.rows[..guess], &mut buffer.scores[..guess], buffer.gathered);
     let sorted = &mut buffer.sorted[..guess];
     sorted.copy_from_slice(&buffer.scores[..guess]);
     let (_, threshold, _) = sorted.select_nth_unstable_by(need - 1, |a, b| b.total_cmp(a));
@@ -119,12 +127,16 @@ fn screen_token(
     // The first guess is done: its bounds must not bring it up again.
     buffer.rows[..guess].iter().for_each(|&r| logits[r as usize] = SCREENED_OUT);
     let mut found = guess;
-    for (row, _) in logits.iter().enumerate().filter(|(_, bound)| **bound >= threshold) {
-        let slot = buffer.rows.get_mut(found)?;
-        *slot = row as u32; // rows are below limits::VOCAB_MAX
-        found += 1;
+    for (first, bounds) in (0..).step_by(CHUNK).zip(logits.chunks(CHUNK)) {
+        if peak(bounds) < threshold {
+            continue;
+        }
+        for (row, _) in (first..).zip(bounds).filter(|(_, bound)| **bound >= threshold) {
+            *buffer.rows.get_mut(found)? = row;
+            found += 1;
+        }
     }
-    rescore(at, output, acts, &buffer.rows[guess..found], &mut buffer.scores[guess..found]);
+    rescore(at, output, acts, &buffer.rows[guess..found], &mut buffer.scores[guess..found], buffer.gathered);
     logits.fill(SCREENED_OUT);
     for (row, score) in buffer.rows[..found].iter().zip(&buffer.scores[..found]) {
         logits[*row as usize] = *score;
@@ -178,22 +190,56 @@ fn highest(values: &[f32], rows: &mut [u32]) {
     let n = rows.len();
     rows.iter_mut().zip(0..).for_each(|(r, i)| *r = i);
     rows.sort_unstable_by(|a, b| values[*a as usize].total_cmp(&values[*b as usize]));
-    for (i, value) in values.iter().enumerate().skip(n) {
-        if *value > values[rows[0] as usize] {
-            rows[0] = i as u32; // rows are below limits::VOCAB_MAX
-            sift(rows);
+    for (first, chunk) in (n as u32..).step_by(CHUNK).zip(values[n..].chunks(CHUNK)) {
+        if peak(chunk) <= values[rows[0] as usize] {
+            continue;
+        }
+        for (i, value) in (first..).zip(chunk) {
+            if *value > values[rows[0] as usize] {
+                rows[0] = i;
+                sift(rows);
+            }
         }
     }
 }
 
-/// Exact logits of some rows.
-fn rescore(at: &Workers<'_, '_>, output: &Matrix<'_>, acts: &Acts<'_>, rows: &[u32], scores: &mut [f32]) {
-    let tiling = Tiling { rows: 1, row_grain: 1, segments: &[rows.len()], col_grain: 16 };
-    at.team.tiles(scores, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
-        for (i, &row) in rows[place.cols].iter().enumerate() {
-            let span = output.span(row as usize..row as usize + 1);
-            at.kernels.rows(output.ty(), &span, acts, &mut tile.sub(0..1, i..i + 1));
+/// The highest of some bounds.
+fn peak(bounds: &[f32]) -> f32 {
+    bounds.iter().fold(f32::NEG_INFINITY, |peak, &bound| if bound > peak { bound } else { peak })
+}
+
+/// Whether no value is infinite or NaN. Such a value times 0 is NaN, and a sum keeps it.
+fn all_finite(values: &[f32]) -> bool {
+    let (chunks, rest) = values.as_chunks::<CHUNK>();
+    let mut sums = [0f32; CHUNK];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += v * 0.0);
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|v| v * 0.0).sum::<f32>() == 0.0
+}
+
+/// Exact logits of some rows, which are first copied side by side so that kernels take them many at a time.
+fn rescore(
+    at: &Workers<'_, '_>,
+    output: &Matrix<'_>,
+    acts: &Acts<'_>,
+    rows: &[u32],
+    scores: &mut [f32],
+    gathered: &mut [u8],
+) {
+    let tiling = Tiling { rows: 1, row_grain: 1, segments: &[rows.len()], col_grain: GATHERED };
+    at.team.tiles(scores, tiling, gathered, &|place, mut tile, gathered| {
+        let any = output.span(0..1);
+        let gathered = &mut gathered[..GATHERED * any.row_bytes];
+        // A short tile is filled up with its first row.
+        let chosen = rows[place.cols.clone()].iter().chain(core::iter::repeat(&rows[place.cols.start]));
+        for (copy, &row) in gathered.chunks_exact_mut(any.row_bytes).zip(chosen) {
+            copy.copy_from_slice(output.span(row as usize..row as usize + 1).data);
         }
+        let mut scores = [0f32; GATHERED];
+        let span = RowSpan { data: gathered, rows: GATHERED, ..any };
+        at.kernels.rows(output.ty(), &span, acts, &mut TileMut::whole(&mut scores, GATHERED));
+        tile.row_mut(0).copy_from_slice(&scores[..place.cols.len()]);
     });
 }
 
@@ -253,7 +299,7 @@ mod tests {
         let start = room.as_ptr().align_offset(crate::mem::ALIGN);
         let mut carver = Carver::over(&mut room[start..]).unwrap();
         let mut acts = ActBuffer::new(1, cols, &mut carver).unwrap();
-        let mut buffer = ScreenBuffer::new(vocab, 1, &mut carver).unwrap();
+        let mut buffer = ScreenBuffer::new(&output, 1, 1, &mut carver).unwrap();
         let mut screened = 0;
         for query in 0..60 {
             // Near a row: that logit stands out, as in text. The last ones are plain noise: nothing stands out.

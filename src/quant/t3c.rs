@@ -15,12 +15,14 @@ use super::{ActKind, ActRow, BlockHealth, Panel, TypeInfo};
 pub(super) const ROWS: usize = 320;
 /// Bytes of a column in a panel.
 const BYTES: usize = 64;
+/// Columns of a block: kernels take several at a time.
+const BLOCK: usize = 64;
 
 pub(super) const INFO: TypeInfo = TypeInfo {
     name: "T3C",
     ggml_id: Some(211),
-    block: 4,
-    bytes: 4 * BYTES,
+    block: BLOCK,
+    bytes: BLOCK * BYTES,
     row_tail: 0,
     more_lanes: &[],
     tail: 32,
@@ -70,5 +72,5 @@ fn dot(panel: &[u8], row: usize, act: ActRow<'_>) -> f32 {
 
 /// Every byte is sound.
 fn check(data: &[u8]) -> BlockHealth {
-    BlockHealth { blocks: data.len() / (4 * BYTES), ..BlockHealth::default() }
+    BlockHealth { blocks: data.len() / (BLOCK * BYTES), ..BlockHealth::default() }
 }

@@ -1,10 +1,13 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
 mod cli;
+mod context;
 mod doctor;
 mod files;
 mod hostile;
+mod limits;
 mod pack;
+mod plan;
 mod quantize;
 mod run;
 mod smollm2;

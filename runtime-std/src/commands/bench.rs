@@ -6,7 +6,7 @@ use crate::engine::{self, Machine};
 use crate::exit::Outcome;
 use crate::host::clock::Stopwatch;
 use crate::host::memory;
-use crate::options::Options;
+use crate::options::{Options, Verbosity};
 use crate::report::{json, text};
 use serde_json::json;
 use trill::parallel::Executor;
@@ -28,20 +28,27 @@ struct Test {
 }
 
 fn run(options: &Options) -> Outcome {
-    let opened = engine::open(options)?;
+    let mut opened = engine::open(options)?;
     // Room for the longer test, and the model's own limit does not matter to speed.
     let longest = options.bench_prompt.max(options.bench_generate).max(1);
     let options = &Options { context: Some(options.context.unwrap_or(longest).max(longest)), ..options.clone() };
-    let (mut machine, ()) = engine::load(options, &opened, 1, |_, _| Ok(()))?;
+    let (mut machine, ()) = engine::load(options, &mut opened, 1, |_, _, _| Ok(()))?;
     let (prompt, generate) = (tokens(&machine, options.bench_prompt), tokens(&machine, options.bench_generate));
     let (mut pp, mut tg) = (Vec::with_capacity(options.repetitions), Vec::with_capacity(options.repetitions));
+    let mut plain = Vec::with_capacity(options.repetitions);
+    let compare = options.verbosity == Verbosity::Verbose;
     machine.session.set_top(options.head_screen.then_some(1));
     warm_up(&mut machine, &prompt)?;
     machine.start_counting();
     measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut pp)?;
-    measure(&mut machine, &generate, 1, options.repetitions, &mut tg)?;
+    for _ in 0..options.repetitions {
+        measure(&mut machine, &generate, 1, 1, &mut tg)?;
+        if compare {
+            plain.push(plain_read(&machine, options.head_screen));
+        }
+    }
     machine.stop_counting();
-    say_roofline(&machine);
+    say_roofline(&machine, &plain, tg.iter().map(|s| s / generate.len().max(1) as f64).collect());
     let tests: Vec<Test> =
         [Test::new("pp", &prompt, &pp), Test::new("tg", &generate, &tg)].into_iter().flatten().collect();
     let threads = machine.pool.threads();
@@ -68,8 +75,19 @@ impl Test {
     }
 }
 
-/// Says with `-v` what a token must stream from memory, by part: the floor of its time.
-fn say_roofline(machine: &Machine) {
+/// Seconds that reading the bytes of a decode step takes when nothing is computed: the fastest of a few times.
+fn plain_read(machine: &Machine, sketched: bool) -> f64 {
+    let once = |_| {
+        let clock = Stopwatch::start();
+        std::hint::black_box(machine.model.read_weights(&machine.pool, sketched));
+        clock.seconds()
+    };
+    (0..3).map(once).fold(f64::INFINITY, f64::min)
+}
+
+/// Says with `-v` what a token must stream from memory, by part: the floor of its time. `plain` holds the seconds of
+/// plain reads of the same bytes, `decode` those of a token, in turns.
+fn say_roofline(machine: &Machine, plain: &[f64], decode: Vec<f64>) {
     let (bytes, seen) = (machine.model.stream_bytes(), machine.session.screening());
     let mb = |n: usize| n as f64 / 1e6;
     log::debug!(
@@ -87,6 +105,43 @@ fn say_roofline(machine: &Machine) {
             seen.whole
         );
     }
+    let streamed = bytes.attention + bytes.feed_forward + if seen.tokens > 0 { bytes.sketch } else { bytes.head };
+    if let (Some(plain), Some(decode)) = (median(plain.to_vec()), median(decode)) {
+        let speed = |seconds: f64| streamed as f64 / seconds / 1e9;
+        log::debug!(
+            "{:.1} MB a token: a plain read of them takes {:.2} ms ({:.1} GB/s), a token {:.2} ms ({:.1} GB/s, {:.0} %)",
+            mb(streamed),
+            1e3 * plain,
+            speed(plain),
+            1e3 * decode,
+            speed(decode),
+            100.0 * plain / decode
+        );
+    }
+    say_skipping(machine);
+}
+
+/// Says what share of the up and down matrices was read, of all layers and of each.
+fn say_skipping(machine: &Machine) {
+    let (layers, width) = (machine.session.skipping(), machine.model.hparams.n_ff);
+    let tokens = layers.first().map_or(0, |l| l.tokens);
+    if tokens == 0 {
+        return;
+    }
+    let share = |read: usize, of: usize| 100.0 * read as f64 / (of * tokens * width) as f64;
+    let (rows, columns) = layers.iter().fold((0, 0), |(r, c), l| (r + l.rows, c + l.columns));
+    log::debug!(
+        "feed-forward of {tokens} tokens: {:.1} % of the up rows and {:.1} % of the down columns read",
+        share(rows, layers.len()),
+        share(columns, layers.len())
+    );
+    let each: Vec<_> = layers.iter().map(|l| format!("{:.0}/{:.0}", share(l.rows, 1), share(l.columns, 1))).collect();
+    log::debug!("up/down read by layer, %: {}", each.join(" "));
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 /// `n` tokens spread over the vocabulary, the same in every run.

@@ -4,6 +4,7 @@ use super::Command;
 use crate::conversation::Conversation;
 use crate::engine::{self, Machine};
 use crate::exit::{Code, Failure, Outcome};
+use crate::full_context::{Policy, Window};
 use crate::generate::{self, Ask, Stop, Summary, Voice};
 use crate::host::{is_terminal, signal};
 use crate::input;
@@ -32,6 +33,10 @@ const HELP: &str = "\
 Ctrl-C ends an answer. Alt-Enter, or a backslash at the end of a line, starts a new line.
 ";
 
+/// What the model is asked for when the oldest turns become a note.
+const CONDENSE: &str = "Summarise our conversation so far for yourself in at most 60 words: names, facts, numbers, decisions, \
+                        open questions. Only the summary.";
+
 /// Bytes of an answer kept before more memory is asked for.
 const ANSWER_BYTES: usize = 64 << 10;
 
@@ -47,6 +52,7 @@ struct Chat {
     conversation: Conversation,
     screen: Screen,
     most: Option<usize>,
+    policy: Policy,
     last: Option<Summary>,
     /// Somebody sits at the terminal: mistakes are told and the conversation goes on.
     interactive: bool,
@@ -57,12 +63,13 @@ fn run(options: &Options) -> Outcome {
         Some(path) => Source::Lines(lines(input::file(path)?)?),
         None => Source::Typed(Box::new(Reader::new())),
     };
-    let opened = engine::open(options)?;
-    let (machine, voice) = generate::load(options, &opened)?;
+    let mut opened = engine::open(options)?;
+    let (machine, voice) = generate::load(options, &mut opened)?;
     let conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?;
     let interactive = matches!(source, Source::Typed(_)) && is_terminal(0);
-    let mut chat =
-        Chat { machine, voice, conversation, screen: Screen::new(), most: options.predict, last: None, interactive };
+    let policy = options.context_policy.unwrap_or(Policy::Slide);
+    let (screen, most) = (Screen::new(), options.predict);
+    let mut chat = Chat { machine, voice, conversation, screen, most, policy, last: None, interactive };
     signal::catch_interrupts();
     if interactive && options.verbosity != Verbosity::Quiet {
         eprintln!("{}; /help lists the commands", opened.title());
@@ -196,7 +203,8 @@ impl Chat {
         let capacity = self.machine.session.capacity();
         match summary.stop {
             Stop::Context => log::warn!(
-                "the answer is cut: the context of {capacity} tokens is full; /clear starts anew, -c gives more"
+                "the answer is cut: the context of {capacity} tokens is full; /clear starts anew, -c gives more, \
+                 --context-policy slide forgets the oldest turns"
             ),
             Stop::Interrupted if !self.interactive => return Err(Failure::new(Code::Interrupted, "")),
             Stop::Interrupted => eprintln!("(stopped)"),
@@ -205,21 +213,100 @@ impl Chat {
         Ok(())
     }
 
-    fn answer(&mut self) -> Outcome<(String, Summary)> {
+    /// Makes room for an answer if there is too little, as the policy says. Returns the tokens to answer.
+    fn make_room(&mut self) -> Outcome<Vec<u32>> {
         let tokens = self.conversation.tokens(&self.voice.tokenizer)?;
-        let ask = Ask {
+        let capacity = self.machine.session.capacity();
+        let reserve = self.most.unwrap_or(capacity).min(capacity / 4);
+        if self.policy == Policy::Stop || self.conversation.old_turns() == 0 || tokens.len() + reserve <= capacity {
+            return Ok(tokens);
+        }
+        let (mut turns, mut rest) = (0, tokens.clone());
+        while turns < self.conversation.old_turns() && rest.len() > capacity / 2 {
+            turns += 1;
+            rest = self.conversation.tokens_without(&self.voice.tokenizer, turns)?;
+        }
+        if self.policy == Policy::Summarise
+            && let Some(note) = self.condense(turns, capacity / 8)?
+        {
+            self.conversation.condense(turns, note);
+            log::info!(
+                "the context of {capacity} tokens is nearly full: the oldest {turns} turns are a short note from now on (--context-policy)"
+            );
+            return self.conversation.tokens(&self.voice.tokenizer);
+        }
+        self.conversation.forget(turns);
+        let (keep, gap) = gap(&tokens, &rest);
+        // What the session holds beyond the gap stays there; if the template writes it otherwise now, it is read again.
+        if gap > 0 && self.machine.shared(&tokens) > keep + gap {
+            self.machine.forget(keep..keep + gap);
+        }
+        log::info!(
+            "the context of {capacity} tokens is nearly full: the oldest {turns} turns are forgotten (--context-policy)"
+        );
+        Ok(rest)
+    }
+
+    /// What the model makes of the oldest `turns`, in at most `most` tokens; `None` if it does not come to an end.
+    fn condense(&mut self, turns: usize, most: usize) -> Outcome<Option<String>> {
+        let tokens = self.conversation.tokens_asking(&self.voice.tokenizer, turns, CONDENSE)?;
+        if tokens.len() + most > self.machine.session.capacity() {
+            return Ok(None);
+        }
+        let mut ask = Ask {
+            prompt: &tokens,
+            most: Some(most),
+            ignore_eos: false,
+            stop_text: self.conversation.stop_text,
+            stop_token: self.conversation.stop_token,
+            at_start: self.voice.ends_special(&tokens),
+            window: None,
+        };
+        let mut note = String::new();
+        let summary = self.voice.answer(&mut self.machine, &mut ask, &mut |piece| {
+            note.push_str(piece);
+            Ok(())
+        })?;
+        log::debug!("note: {}", note.trim());
+        let usable = matches!(summary.stop, Stop::End | Stop::Limit) && !note.trim().is_empty();
+        Ok(usable.then(|| note.trim().to_owned()))
+    }
+
+    /// What may be forgotten while the answer to `tokens` is written.
+    fn window(&self, tokens: &[u32]) -> Outcome<Option<Window>> {
+        let capacity = self.machine.session.capacity();
+        if self.policy == Policy::Stop || self.most.is_some_and(|most| tokens.len() + most <= capacity) {
+            return Ok(None);
+        }
+        let mut window = Window { keep: tokens.len(), turns: Vec::new(), answer: tokens.len() };
+        for turns in 1..=self.conversation.old_turns() {
+            let rest = self.conversation.tokens_without(&self.voice.tokenizer, turns)?;
+            let (keep, gap) = gap(tokens, &rest);
+            if gap == 0 || !window.turns.is_empty() && keep != window.keep {
+                break;
+            }
+            window.keep = keep;
+            window.turns.push(keep + gap);
+        }
+        Ok(Some(window))
+    }
+
+    fn answer(&mut self) -> Outcome<(String, Summary)> {
+        let tokens = self.make_room()?;
+        let mut ask = Ask {
             prompt: &tokens,
             most: self.most,
             ignore_eos: false,
             stop_text: self.conversation.stop_text,
             stop_token: self.conversation.stop_token,
             at_start: self.voice.ends_special(&tokens),
+            window: self.window(&tokens)?,
         };
         let mut text = String::with_capacity(ANSWER_BYTES);
         let _silent = if self.interactive { Mode::silent() } else { None };
         let screen = &mut self.screen;
         self.machine.start_counting();
-        let summary = self.voice.answer(&mut self.machine, &ask, &mut |piece| {
+        let summary = self.voice.answer(&mut self.machine, &mut ask, &mut |piece| {
             // Space before an answer belongs to the form of the conversation.
             let piece = if text.is_empty() { piece.trim_start() } else { piece };
             text.push_str(piece);
@@ -232,5 +319,28 @@ impl Chat {
             self.screen.end_line()?
         }
         Ok((text, summary))
+    }
+}
+
+/// The tokens of `whole` that `rest` lacks, if it lacks one run of them: where it starts, and its length; otherwise 0.
+fn gap(whole: &[u32], rest: &[u32]) -> (usize, usize) {
+    let keep = whole.iter().zip(rest).take_while(|(a, b)| a == b).count();
+    let gap = whole.len().saturating_sub(rest.len());
+    let same = whole.get(keep + gap..).is_some_and(|after| rest.get(keep..) == Some(after));
+    (keep, if same { gap } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps() {
+        assert_eq!(gap(&[1, 2, 3, 4, 5], &[1, 2, 5]), (2, 2));
+        assert_eq!(gap(&[1, 2, 3, 4, 5], &[1, 2, 6]).1, 0);
+        assert_eq!(gap(&[1, 2], &[1, 2]), (2, 0));
+        assert_eq!(gap(&[1], &[1, 2]).1, 0);
+        // The turns start alike: what both have in common at the start stays.
+        assert_eq!(gap(&[9, 7, 1, 7, 2, 7, 3], &[9, 7, 2, 7, 3]), (2, 2));
     }
 }

@@ -102,13 +102,13 @@ impl Check {
 fn check_model(options: &Options) -> Vec<Check> {
     let options = &Options { context: Some(TEXT.len()), draft: false, ..options.clone() };
     let mut checks = Vec::new();
-    let opened = match engine::open(options) {
+    let mut opened = match engine::open(options) {
         Ok(opened) => opened,
         Err(failure) => return vec![Check::new("file", Err(failure))],
     };
     let tensors = opened.gguf.tensors().len();
     checks.push(Check::new("file", Ok(format!("{tensors} tensors, {} repairs", opened.repairs.len()))));
-    let (mut machine, voice) = match generate::load(options, &opened) {
+    let (mut machine, voice) = match generate::load(options, &mut opened) {
         Ok(loaded) => loaded,
         Err(failure) => {
             checks.push(Check::new("model", Err(failure)));
@@ -156,7 +156,7 @@ fn check_logits(options: &Options, opened: &Opened, machine: &mut Machine, voice
             I2sLayout::Arm64 => (I2sLayout::X86, "x86"),
         };
         let options = Options { i2s: other, ..options.clone() };
-        let (mut machine, _) = generate::load(&options, &engine::open(&options)?)?;
+        let (mut machine, _) = generate::load(&options, &mut engine::open(&options)?)?;
         let (under_other, _) = score(&mut machine, &tokens)?;
         if under_other < nll - DECISIVE {
             let what =

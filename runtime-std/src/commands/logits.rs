@@ -22,11 +22,11 @@ pub(crate) const LOGITS: Command = Command {
 const ROWS: usize = 8;
 
 fn run(options: &Options) -> Outcome {
-    let opened = engine::open(options)?;
+    let mut opened = engine::open(options)?;
     let tokens = &options.tokens;
     let options = &Options { context: Some(options.context.unwrap_or(tokens.len())), ..options.clone() };
     let rows = if options.all { ROWS.min(tokens.len()) } else { 1 };
-    let (mut machine, ()) = engine::load(options, &opened, rows, |_, _| Ok(()))?;
+    let (mut machine, ()) = engine::load(options, &mut opened, rows, |_, _, _| Ok(()))?;
     let n_vocab = machine.model.hparams.n_vocab;
     let mut writer = Writer { json: options.json, first: true, line: String::new() };
     if options.json {

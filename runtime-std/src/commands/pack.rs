@@ -13,7 +13,7 @@ use crate::pack::cost::{self, Bench, Distance};
 use crate::pack::target::{self, Speeds};
 use crate::pack::traffic::Traffic;
 use crate::pack::write::{self, Packed, Provenance};
-use crate::pack::{Fate, Head, Plan, Wish, is_exact, plan};
+use crate::pack::{Fate, Head, Plan, Wish, head_name, is_exact, is_for_skipping, plan};
 use crate::report::{json, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -73,14 +73,14 @@ fn run(options: &Options) -> Outcome {
         return Err(Failure::usage("pack needs IN and OUT").remedy("see trill pack --help"));
     };
     let output = Path::new(output);
-    let opened = engine::open(options)?;
+    let opened = engine::open_to_read(options)?;
     refuse_same_file(input, output)?;
     let model = load(&opened)?;
     signal::catch_interrupts();
     let cores = Cores::find();
     let threads = options.threads.unwrap_or_else(|| cores.threads());
-    let head = head_name(&opened, &model);
-    let wish = Wish { head: options.pack_head, sketch: !options.no_sketch, threads };
+    let head = head_name(&opened.gguf, &model.hparams);
+    let wish = Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, threads };
     let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
     let kernels = cpu::kernels()?;
     let speeds = choose_layouts(options, &kernels, threads, &mut plans)?;
@@ -90,7 +90,7 @@ fn run(options: &Options) -> Outcome {
     let sketch = plans.iter().any(|p| matches!(p.fate, Fate::Sketch(_)));
     let provenance = Provenance { source: &sha256, target: &target, head: head_type, sketch };
     let packed = write::write(&opened.gguf, &plans, &provenance, output, threads, options.verbosity)?;
-    let again = engine::open(&Options { model: Some(output.to_owned()), ..options.clone() })?;
+    let again = engine::open_to_read(&Options { model: Some(output.to_owned()), ..options.clone() })?;
     let new = load(&again)?;
     let pool = Pool::new(threads, &cores);
     let cost = measure(&opened, &model, &new, &kernels, &pool, head);
@@ -110,13 +110,7 @@ fn run(options: &Options) -> Outcome {
 
 fn load(opened: &Opened) -> Outcome<Model<'static>> {
     let layout = |carver: &mut _| Model::load(&opened.gguf, carver).map_err(Failure::from);
-    engine::carve(false, layout).map_err(|f| f.about(&opened.path))
-}
-
-/// The name of the matrix that makes the logits.
-fn head_name(opened: &Opened, model: &Model<'_>) -> &'static str {
-    let separate = opened.gguf.tensor("output.weight").is_some() && !model.hparams.arch.always_tied;
-    if separate { "output.weight" } else { "token_embd.weight" }
+    engine::carve(layout).map_err(|f| f.about(&opened.path))
 }
 
 /// Gives every matrix that is packed the layout for its shape.
@@ -126,7 +120,7 @@ fn choose_layouts(
     threads: usize,
     plans: &mut [Plan<'_>],
 ) -> Outcome<Vec<Speeds>> {
-    let packed = |p: &&Plan<'_>| matches!(p.fate, Fate::Packed(_));
+    let packed = |p: &&Plan<'_>| matches!(p.fate, Fate::Packed(ty) if !is_for_skipping(ty));
     let mut widths: Vec<usize> = plans.iter().filter(packed).map(|p| p.source.cols()).collect();
     widths.sort_unstable();
     widths.dedup();
@@ -142,7 +136,7 @@ fn choose_layouts(
             "measured {kernels}, {threads} threads, rows of {cols}: T3 {t3:.1}, T2 {t2:.1} thousand million weights/s; {layout}"
         );
     }
-    for plan in plans.iter_mut().filter(|p| matches!(p.fate, Fate::Packed(_))) {
+    for plan in plans.iter_mut().filter(|p| packed(&&**p)) {
         let measured = speeds.iter().find(|s| s.cols == plan.source.cols()).map(Speeds::layout);
         let layout = options.pack_for.map(target::Target::layout).or(measured).unwrap_or(plan.ty);
         (plan.fate, plan.ty) = (Fate::Packed(layout), layout);
@@ -160,7 +154,7 @@ fn measure(
     head: &str,
 ) -> Outcome<Cost> {
     let mut tokens = Vec::new();
-    let tokenizer = engine::carve(false, |carver| opened.tokenizer(carver))?;
+    let tokenizer = engine::carve(|carver| opened.tokenizer(carver))?;
     let how = EncodeOptions { add_bos: tokenizer.add_bos(), parse_special: false };
     crate::generate::encode(&tokenizer, cost::TEXT.as_bytes(), how, &mut tokens)?;
     tokens.truncate(cost::TOKENS.min(model.hparams.context_train.max(1)));

@@ -4,6 +4,7 @@ use super::Command;
 use crate::conversation::Conversation;
 use crate::engine;
 use crate::exit::{Code, Failure, Outcome};
+use crate::full_context::{Policy, Window};
 use crate::generate::{self, Ask, Stop, Summary, Voice, encode};
 use crate::host::clock::Stopwatch;
 use crate::host::signal;
@@ -33,8 +34,8 @@ const TEXT_BYTES: usize = 64 << 10;
 fn run(options: &Options) -> Outcome {
     let text = input::text(options)?;
     let clock = Stopwatch::start();
-    let opened = engine::open(options)?;
-    let (mut machine, mut voice) = generate::load(options, &opened)?;
+    let mut opened = engine::open(options)?;
+    let (mut machine, mut voice) = generate::load(options, &mut opened)?;
     let (tokens, conversation) = if options.chat {
         let mut conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?;
         conversation.push(Role::User, input::utf8(text)?);
@@ -44,13 +45,14 @@ fn run(options: &Options) -> Outcome {
     };
     log::debug!("loaded in {:.2} s, {} tokens to read", clock.seconds(), tokens.len());
     signal::catch_interrupts();
-    let ask = Ask {
+    let mut ask = Ask {
         prompt: &tokens,
         most: options.predict,
         ignore_eos: options.ignore_eos,
         stop_text: conversation.as_ref().map_or("", |c| c.stop_text),
         stop_token: conversation.as_ref().and_then(|c| c.stop_token),
         at_start: voice.ends_special(&tokens),
+        window: window(options, &voice, &tokens),
     };
     let mut screen = Screen::new();
     if let (true, Some(prompt)) = (options.echo, options.prompt_text()) {
@@ -58,7 +60,7 @@ fn run(options: &Options) -> Outcome {
     }
     let mut text = String::with_capacity(if options.json { TEXT_BYTES } else { 0 });
     machine.start_counting();
-    let summary = voice.answer(&mut machine, &ask, &mut |piece| {
+    let summary = voice.answer(&mut machine, &mut ask, &mut |piece| {
         if options.json {
             text.push_str(piece);
             return Ok(());
@@ -73,6 +75,21 @@ fn run(options: &Options) -> Outcome {
     }
     log::debug!("{}", summary.line());
     end(summary.stop, machine.session.capacity())
+}
+
+/// What may be forgotten when the context is full, if that is asked for.
+fn window(options: &Options, voice: &Voice, tokens: &[u32]) -> Option<Window> {
+    if options.context_policy != Some(Policy::Slide) {
+        return None;
+    }
+    let starts = tokens.first().copied().filter(|&id| voice.tokenizer.bos() == Some(id));
+    let keep = match options.keep {
+        Some(keep) => usize::try_from(keep).unwrap_or(tokens.len()).min(tokens.len()),
+        None if options.chat => tokens.len(),
+        None => usize::from(starts.is_some()),
+    };
+    // A text that continues another has no start of its own: all of it after `keep` is alike.
+    Some(Window { keep, turns: Vec::new(), answer: keep })
 }
 
 /// The tokens of a text that is continued as it stands.
@@ -105,7 +122,9 @@ fn end(stop: Stop, capacity: usize) -> Outcome {
     match stop {
         Stop::Interrupted => Err(Failure::new(Code::Interrupted, "")),
         Stop::Context => {
-            log::warn!("stopped: the context of {capacity} tokens is full; -c gives more");
+            log::warn!(
+                "stopped: the context of {capacity} tokens is full; -c gives more, --context-policy slide forgets the oldest"
+            );
             Ok(())
         }
         Stop::End | Stop::Limit => Ok(()),

@@ -9,7 +9,8 @@ pub(crate) mod write;
 
 use crate::exit::{Code, Failure, Outcome};
 use trill::gguf::{Gguf, TensorInfo};
-use trill::model::SKETCH_NAME;
+use trill::kernels::Activation;
+use trill::model::{Hparams, SKETCH_NAME};
 use trill::quant::{Matrix, QuantType};
 
 /// Version of the packed layouts, in `trill.pack.version`.
@@ -108,7 +109,7 @@ pub(crate) fn is_exact(from: QuantType) -> bool {
 /// Types whose weights may be ternary with one scale, and what they are not packed for if they are not.
 fn ternary(tensor: &TensorInfo<'_>) -> bool {
     use QuantType::*;
-    let types = [I2_S, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, PTQ1_0, STQ1_0, T2, T3];
+    let types = [I2_S, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, PTQ1_0, STQ1_0, T2, T3, T3R, T3C];
     tensor.name.starts_with("blk.") && tensor.n_dims == 2 && types.contains(&tensor.ty)
 }
 
@@ -165,18 +166,38 @@ pub(crate) struct Wish {
     /// `None`: the default, if it makes the head smaller.
     pub(crate) head: Option<Head>,
     pub(crate) sketch: bool,
+    /// Layouts that let parts be skipped, where the model has a squared ReLU.
+    pub(crate) skip: bool,
     pub(crate) threads: usize,
+}
+
+/// The layout of a feed-forward matrix of which rows or columns are multiplied by zero: in the products of a model with
+/// a squared ReLU, up rows whose gate is not positive and down columns whose input is 0.
+fn skip_layout(name: &str) -> Option<QuantType> {
+    match name.rsplit_once('.')?.0.rsplit_once('.')?.1 {
+        "ffn_up" => Some(QuantType::T3R),
+        "ffn_down" => Some(QuantType::T3C),
+        _ => None,
+    }
+}
+
+/// Whether `ty` is one of [`skip_layout`]'s, which no other layout can stand for.
+pub(crate) fn is_for_skipping(ty: QuantType) -> bool {
+    matches!(ty, QuantType::T3R | QuantType::T3C)
 }
 
 /// The tensors of the output, in order, ternary ones as T3 for now. `head` is the name of the output head.
 pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<Plan<'a>>> {
     let mut plans = Vec::with_capacity(gguf.tensors().len() + 1);
     let mut sketched = None;
+    let spec = gguf.str("general.architecture")?.and_then(trill::model::arch::find);
+    let skips = wish.skip && spec.is_some_and(|s| s.activation == Activation::Relu2 && !s.fused_gate_up);
     for source in gguf.tensors().iter().filter(|t| t.name != SKETCH_NAME) {
         let fate = if source.name == head {
             head_fate(source, wish.head)?
         } else if ternary(source) {
-            packable(source, wish.threads).map_or_else(|why| Fate::Copied(Some(why)), |()| Fate::Packed(QuantType::T3))
+            let layout = skip_layout(source.name).filter(|_| skips).unwrap_or(QuantType::T3);
+            packable(source, wish.threads).map_or_else(|why| Fate::Copied(Some(why)), |()| Fate::Packed(layout))
         } else {
             Fate::Copied(None)
         };
@@ -197,6 +218,28 @@ pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<P
         }
     }
     Ok(plans)
+}
+
+/// The name of the matrix that makes the logits.
+pub(crate) fn head_name(gguf: &Gguf<'_>, hparams: &Hparams) -> &'static str {
+    let separate = gguf.tensor("output.weight").is_some() && !hparams.arch.always_tied;
+    if separate { "output.weight" } else { "token_embd.weight" }
+}
+
+/// Bytes of the tensors after packing, if all matrices that may be ternary are; from metadata alone.
+pub(crate) fn estimate(gguf: &Gguf<'_>, head: &str) -> Outcome<u64> {
+    let mut total = 0u64;
+    for tensor in gguf.tensors().iter().filter(|t| t.name != SKETCH_NAME) {
+        let ty = match head_fate(tensor, None)? {
+            Fate::Head(ty) if tensor.name == head => ty,
+            _ if ternary(tensor) && tensor.ty != QuantType::STQ1_0 => QuantType::T3,
+            _ => tensor.ty,
+        };
+        let bytes = |ty: QuantType| ty.tensor_bytes(tensor.rows(), tensor.cols()).map(|b| b as u64);
+        let sketch = if tensor.name == head { bytes(QuantType::S2).unwrap_or(0) } else { 0 };
+        total = total.saturating_add(bytes(ty).unwrap_or(tensor.data.len() as u64)).saturating_add(sketch);
+    }
+    Ok(total)
 }
 
 fn head_fate(source: &TensorInfo<'_>, wish: Option<Head>) -> Outcome<Fate> {
@@ -222,6 +265,14 @@ fn head_fate(source: &TensorInfo<'_>, wish: Option<Head>) -> Outcome<Fate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layouts_for_skipping() {
+        let layout = |name| skip_layout(name);
+        assert_eq!(layout("blk.0.ffn_up.weight"), Some(QuantType::T3R));
+        assert_eq!(layout("blk.29.ffn_down.weight"), Some(QuantType::T3C));
+        assert_eq!((layout("blk.0.ffn_gate.weight"), layout("output.weight"), layout("x")), (None, None, None));
+    }
 
     #[test]
     fn heads() {

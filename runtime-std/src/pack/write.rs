@@ -159,7 +159,7 @@ fn verify(
     verbosity: Verbosity,
 ) -> Outcome {
     let wrong = |what: &str| Failure::new(Code::Io, format!("{what} is not what was written; is the disk sound?"));
-    let file = mmap::open(path, true)?;
+    let file = mmap::open(path)?;
     let need = Gguf::index_bytes(file.bytes).map_err(|_| wrong("the file's header"))?;
     let index = crate::host::memory::Arena::reserve(need)?.leak();
     let packed = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|_| wrong("the file's header"))?;

@@ -147,8 +147,9 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
                 let codes = (&raw mut (*panel).codes).cast::<i8>().add(8 * block * W::BLOCK + 64 * q);
                 each_group!(W::BLOCK / 32, g => {
                     let (mut low, mut high) = ([bias; 4], [bias; 4]);
+                    let four = W::quad(w, rows, column + block * W::BLOCK, p, g);
                     for r in 0..4 {
-                        let [a, b] = W::codes(p[r], rows[r] % W::LANES, g);
+                        let [a, b] = four[r];
                         (low[r], high[r]) = (vsubq_s8(a, bias), vsubq_s8(b, bias));
                     }
                     D::store(codes.add(256 * g), low);

@@ -3,7 +3,7 @@
 //! - `dot.rs`: the int8 dot-product step of each level.
 //! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`,
 //!   `ternary.rs`, `bits.rs`, `kquants.rs`,
-//!   `packed.rs`.
+//!   `packed.rs`, `apart.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
 //! - `attend.rs`: attention on packed keys and values, the same at every level.
@@ -12,6 +12,7 @@
 // Arrays of registers are walked by index, several side by side.
 #![allow(clippy::needless_range_loop)]
 
+mod apart;
 mod attend;
 mod bits;
 mod blocks32;
@@ -36,6 +37,7 @@ float_kernels!("neon");
 macro_rules! level {
     ($module:ident, $name:literal, $dot:ident, $features:literal) => {
         mod $module {
+            use super::apart::Apart;
             use super::dot::$dot as Step;
             use super::gemm::{self, Job, Panel};
             use super::weight::{Style, Weight};
@@ -74,6 +76,12 @@ macro_rules! level {
                 }
             }
 
+            #[target_feature(enable = $features)]
+            unsafe fn listed<A: Apart>(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+                // SAFETY: the caller keeps the contract of `ListedFn`.
+                unsafe { A::listed::<Step>(w, list, acts, out) }
+            }
+
             const fn of<W: Weight>() -> RowsFn {
                 rows::<W>
             }
@@ -86,7 +94,7 @@ macro_rules! level {
 /// The table with every type's entry of the surrounding level.
 macro_rules! with_types {
     ($table:expr) => {{
-        use super::{bits, blocks32, kquants, packed, ternary};
+        use super::{apart, bits, blocks32, kquants, packed, ternary};
         use crate::quant::QuantType;
         $table
             .with(QuantType::Q4_0, of::<blocks32::Q4_0>())
@@ -111,6 +119,9 @@ macro_rules! with_types {
             .with(QuantType::Q6_K, of::<kquants::Q6K>())
             .with(QuantType::T2, of::<packed::T2>())
             .with(QuantType::T3, of::<packed::T3>())
+            .with(QuantType::T3R, of::<apart::T3R>())
+            .with(QuantType::T3C, of::<apart::T3C>())
+            .with_listed(listed::<apart::T3R>, listed::<apart::T3C>)
             .with(QuantType::S2, of::<packed::S2>())
     }};
 }

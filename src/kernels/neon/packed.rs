@@ -162,7 +162,7 @@ fn crumb(b: int8x16_t, field: usize) -> int8x16_t {
 
 /// What the wrap of `3 * s` takes away, in units of 256: 1 from 43 on, -1 up to -43.
 #[inline(always)]
-fn trit(s: int8x16_t) -> int8x16_t {
+pub(super) fn trit(s: int8x16_t) -> int8x16_t {
     // SAFETY: registers only. Comparisons give 0 or -1.
     unsafe {
         let (minus, plus) = (vcleq_s8(s, vdupq_n_s8(-43)), vcgeq_s8(s, vdupq_n_s8(43)));

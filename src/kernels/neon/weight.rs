@@ -113,7 +113,26 @@ pub(super) trait Weight: Sized {
     ///
     /// # Safety
     /// The block must be readable.
-    unsafe fn codes(p: *const u8, lane: usize, g: usize) -> [int8x16_t; 2];
+    #[inline(always)]
+    unsafe fn codes(_p: *const u8, _lane: usize, _g: usize) -> [int8x16_t; 2] {
+        unreachable!("types without blocks of their own have `quad` and `few`")
+    }
+
+    /// The same of four rows of `w`: `p` are their blocks that begin with column `column`.
+    ///
+    /// # Safety
+    /// The rows and the columns exist.
+    #[inline(always)]
+    unsafe fn quad(
+        _w: &RowSpan<'_>,
+        rows: [usize; 4],
+        _column: usize,
+        p: [*const u8; 4],
+        g: usize,
+    ) -> [[int8x16_t; 2]; 4] {
+        // SAFETY: the caller's.
+        core::array::from_fn(|r| unsafe { Self::codes(p[r], rows[r] % Self::LANES, g) })
+    }
 
     /// The scale of row `lane` of the group at `row`, if the style has one for each row.
     ///

@@ -3,6 +3,7 @@
 use super::floats::Sixteen;
 use super::{levels, nibble_counts};
 use crate::kernels::lanes::{Dot, Lanes, Rows};
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2 and F16C, and AVX-VNNI if so said.
@@ -53,6 +54,19 @@ unsafe fn four(at: Rows, r: usize) -> __m128i {
     }
 }
 
+/// Bytes times 2, hidden from the compiler: see `zmm`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn double(a: __m256i) -> __m256i {
+    let twice;
+    // SAFETY: an addition of registers.
+    unsafe {
+        asm!("vpaddb {twice}, {a}, {a}", twice = lateout(ymm_reg) twice, a = in(ymm_reg) a,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    twice
+}
+
 impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     const N: usize = 8;
     const COLUMN_VECTORS: usize = 2;
@@ -92,7 +106,7 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     #[inline(always)]
     fn triple(self, a: __m256i) -> __m256i {
         // SAFETY: `self` proves the instructions.
-        unsafe { _mm256_add_epi8(_mm256_add_epi8(a, a), a) }
+        unsafe { _mm256_add_epi8(double(a), a) }
     }
 
     #[inline(always)]
@@ -211,6 +225,12 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
             Dot::Narrow if !VNNI => unsafe { _mm256_madd_epi16(part, _mm256_set1_epi16(1)) },
             _ => part,
         }
+    }
+
+    #[inline(always)]
+    fn pick(self, v: __m256i, index: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_permutevar8x32_epi32(v, index) }
     }
 
     #[inline(always)]
