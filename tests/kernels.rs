@@ -237,7 +237,7 @@ fn wide_groups() {
     let mut rnd = Random(7);
     for &ty in QuantType::ALL {
         let block = ty.info().block;
-        for (rows, cols) in [(64, 256usize), (83, 1536), (128, 512), (163, 768), (197, 2560)] {
+        for (rows, cols) in [(64, 256usize), (83, 1536), (128, 1088), (163, 768), (384, 576), (197, 2560)] {
             for n in [2, 3, 5, 10] {
                 let data = if n == 3 { Data::Extreme } else { Data::Random };
                 compare(&levels, ty, rows, cols.next_multiple_of(block), n, data, &mut rnd);

@@ -4,6 +4,7 @@ use crate::engine::Opened;
 use crate::exit::Outcome;
 use crate::generate::encode;
 use crate::template::{Message, Part, Role, Template, fallback};
+use sha2::{Digest, Sha256};
 use trill::tokenizer::{EncodeOptions, Kind, Tokenizer};
 
 /// What has been said, and how to put it to the model.
@@ -12,6 +13,8 @@ pub(crate) struct Conversation {
     bos: String,
     system: Option<String>,
     messages: Vec<Message>,
+    /// Hash of the template and of what it may write.
+    form: [u8; 32],
     /// What was said before the first of them, in short.
     note: Option<String>,
     /// Text that ends an answer; empty where a token does.
@@ -40,9 +43,11 @@ impl Conversation {
             }
         };
         let bos = text(tokenizer.bos());
-        let template = Template::new(source, &bos, &text(tokenizer.eos()))?;
-        let mut new =
-            Conversation { template, bos, system, messages: Vec::new(), note: None, stop_text, stop_token: None };
+        let eos = text(tokenizer.eos());
+        let template = Template::new(source, &bos, &eos)?;
+        let form = hash(&[source, &bos, &eos]);
+        let (messages, note) = (Vec::new(), None);
+        let mut new = Conversation { template, bos, system, messages, form, note, stop_text, stop_token: None };
         new.stop_token = new.turn_end(tokenizer);
         Ok(new)
     }
@@ -58,6 +63,35 @@ impl Conversation {
         let mut ids = Vec::new();
         encode(tokenizer, rest.as_bytes(), EncodeOptions { add_bos: false, parse_special: true }, &mut ids).ok()?;
         ids.first().copied().filter(|&id| matches!(tokenizer.kind(id), Some(Kind::Control | Kind::UserDefined)))
+    }
+
+    /// A hash of what every conversation of this form begins with: the template and the system message.
+    pub(crate) fn form(&self) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(self.form);
+        if let Some(system) = &self.system {
+            hash.update(system);
+        }
+        hash.update([u8::from(self.system.is_some())]);
+        hash.finalize().into()
+    }
+
+    /// All that is needed to go on another time: the messages, before them the note, if there is one, as a system
+    /// message.
+    pub(crate) fn kept(&self) -> Vec<Message> {
+        let note = self.note.iter().map(|text| Message { role: Role::System, content: text.clone() });
+        note.chain(self.messages.iter().cloned()).collect()
+    }
+
+    /// Goes on where another conversation of this form ended.
+    pub(crate) fn resume(&mut self, kept: &[Message]) {
+        let note = kept.first().filter(|m| m.role == Role::System);
+        self.note = note.map(|m| m.content.clone());
+        self.messages = kept[usize::from(note.is_some())..].to_vec();
+    }
+
+    /// What was said.
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages
     }
 
     pub(crate) fn push(&mut self, role: Role, content: String) {
@@ -134,6 +168,16 @@ impl Conversation {
         }
         Ok(ids)
     }
+}
+
+/// A hash of texts, none of which can be taken for part of another.
+fn hash(texts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().into()
 }
 
 /// Whether a text would yield special tokens if they were looked for in it.

@@ -3,6 +3,7 @@
 
 use crate::exit::{Failure, Outcome};
 use crate::host::affinity::Cores;
+use crate::host::clock::Stopwatch;
 use crate::host::memory::{self, Arena, Limits, Resident};
 use crate::host::mmap::{self, ModelFile};
 use crate::host::threads::Pool;
@@ -11,6 +12,8 @@ use crate::models::{self, Source};
 use crate::options::{Options, Verbosity};
 use crate::plan::{Estimate, Plan};
 use crate::report::progress::Progress;
+use crate::session::{Keeper, Saved, State};
+use crate::template::Message;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use trill::draft;
@@ -25,6 +28,8 @@ use trill::tokenizer::{Tokenizer, TokenizerOptions};
 
 /// Tokens of context if neither the user nor the model asks for less.
 const CONTEXT_DEFAULT: usize = 4096;
+/// Tokens read together from which on the time is worth noting.
+const TIMED_TOKENS: usize = 8;
 /// Rows of each matrix that every start looks at for damage: the first and one more.
 const ROWS_LOOKED_AT: usize = 2;
 /// Tokens guessed ahead, at most.
@@ -185,6 +190,10 @@ pub(crate) struct Machine {
     pub(crate) pool: Pool,
     /// The tokens in the session, in order; only the first `session.position()` count.
     held: Vec<u32>,
+    /// Keeps the session in a file, if one was asked for.
+    pub(crate) keeper: Keeper,
+    /// Microseconds that reading a token took at last; 0 before anything was read.
+    read_micros: u32,
     verbosity: Verbosity,
     allocations_at_start: u64,
 }
@@ -225,7 +234,16 @@ pub(crate) fn load<T>(
     if let Some(Resident { file, .. }) = Resident::read() {
         log::debug!("pages of files touched by loading: {} ({file} bytes)", memory::size(file));
     }
-    let machine = Machine { model, session, pool, held, verbosity: options.verbosity, allocations_at_start: 0 };
+    let machine = Machine {
+        model,
+        session,
+        pool,
+        held,
+        keeper: Keeper::off(),
+        read_micros: 0,
+        verbosity: options.verbosity,
+        allocations_at_start: 0,
+    };
     Ok((machine, more))
 }
 
@@ -261,10 +279,33 @@ impl Machine {
         let new = &tokens[keep..];
         self.held.extend_from_slice(new);
         let mut progress = Progress::new("reading the prompt", "tokens", new.len(), self.verbosity);
-        Ok(self.session.prefill(&self.pool, new, &mut |done| {
+        let clock = Stopwatch::start();
+        let logits = self.session.prefill(&self.pool, new, &mut |done| {
             progress.update(done);
             if signal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?)
+        })?;
+        if new.len() >= TIMED_TOKENS {
+            self.read_micros = (clock.seconds() / new.len() as f64 * 1e6) as u32;
+        }
+        Ok(logits)
+    }
+
+    /// Puts the first `keep` tokens of what was saved into the session.
+    pub(crate) fn restore(&mut self, saved: &Saved, keep: usize) -> Outcome {
+        saved.restore(&mut self.session, keep)?;
+        self.held.clear();
+        self.held.extend_from_slice(&saved.tokens()[..keep]);
+        Ok(())
+    }
+
+    /// Saves the session, if it is kept. `after` are tokens of the text that it has not read yet, `messages` those of
+    /// the conversation (absent: as they were); `durable`: so that it outlives a power cut.
+    pub(crate) fn save(&mut self, after: &[u32], messages: Option<&[Message]>, durable: bool) {
+        let held = &self.held[..self.session.position()];
+        let state = State { session: &self.session, tokens: [held, after], messages, micros: self.read_micros };
+        if self.keeper.save(&state, durable) {
+            self.session.mark();
+        }
     }
 
     /// Reads one more token and returns the logits after it.

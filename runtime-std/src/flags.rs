@@ -60,6 +60,13 @@ pub(crate) static FLAGS: &[Flag] = &[
         o.chat = false;
         Ok(())
     } },
+    Flag { names: &["--session"], value: "FILE", on: TALK | LOGITS.bit,
+        help: "keeps the state in FILE: what it holds already is not read again", set: |o, v| {
+        o.session = Some(v.into());
+        Ok(())
+    } },
+    Flag { names: &["--no-session"], value: "", on: CHAT.bit, help: "does not keep the conversation",
+        set: |o, _| switch(&mut o.no_session) },
     Flag { names: &["-n", "--n-predict", "--predict"], value: "N", on: TALK,
         help: "at most N tokens an answer (default: to its end, or the context's)",
         set: |o, v| integer(v, -2..=i64::MAX).map(|n| o.predict = usize::try_from(n).ok()) },

@@ -112,6 +112,8 @@ pub(crate) struct Voice {
     /// The tokens of the last answer.
     pub(crate) answer: Vec<u32>,
     ends: Vec<u32>,
+    /// The sampler knows what the session holds.
+    heard: bool,
 }
 
 /// Tokens of an answer beyond the context for which there is room from the start.
@@ -156,6 +158,7 @@ impl Voice {
             out: String::new(),
             answer: Vec::new(),
             ends: Vec::new(),
+            heard: false,
         })
     }
 
@@ -184,7 +187,9 @@ impl Voice {
         self.answer.clear();
         let clock = Stopwatch::start();
         let reused = machine.shared(ask.prompt).min(ask.prompt.len().saturating_sub(1));
-        ask.prompt.iter().skip(reused).for_each(|&id| self.sampler.accept(id));
+        // What a session brought from a file was never heard.
+        let heard = if std::mem::replace(&mut self.heard, true) { reused } else { 0 };
+        ask.prompt.iter().skip(heard).for_each(|&id| self.sampler.accept(id));
         let mut summary = Summary {
             stop: Stop::End,
             prompt: ask.prompt.len(),
@@ -209,6 +214,8 @@ impl Voice {
         let decoder = self.tokenizer.decoder(ask.at_start);
         let mut turn = Turn { voice: self, ask, decoder, text, say };
         let mut stop = turn.choose(logits)?;
+        // Reading is what costs: it is kept even if the answer is never finished.
+        machine.save(&[], None, false);
         let mut drafting = Drafting::default();
         while stop.is_none() {
             let Some(&id) = turn.voice.answer.last() else { break };

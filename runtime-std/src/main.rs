@@ -19,6 +19,7 @@ mod pack;
 mod plan;
 mod recode;
 mod report;
+mod session;
 mod stream;
 mod template;
 mod terminal;

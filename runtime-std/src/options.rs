@@ -48,6 +48,10 @@ pub(crate) struct Options {
     pub(crate) system: Option<String>,
     pub(crate) chat: bool,
     pub(crate) escapes: bool,
+    /// The file that keeps the session.
+    pub(crate) session: Option<PathBuf>,
+    /// Keep nothing, not even of conversations at a terminal.
+    pub(crate) no_session: bool,
     /// Absent: until the model ends its text or the context is full.
     pub(crate) predict: Option<usize>,
     pub(crate) seed: Option<u64>,
@@ -114,6 +118,8 @@ impl Default for Options {
             system: None,
             chat: false,
             escapes: false,
+            session: None,
+            no_session: false,
             predict: None,
             seed: None,
             sampling: SamplerConfig::default(),
@@ -160,6 +166,12 @@ impl Options {
         }
         if self.command == LOGITS.name && self.tokens.is_empty() {
             return Err(Failure::usage("no tokens given").remedy("add --tokens 1,2,3 (trill tokenize makes them)"));
+        }
+        if self.session.is_some() && self.no_session {
+            return Err(Failure::usage("--session and --no-session contradict each other").remedy("leave one out"));
+        }
+        if self.session.is_some() && self.all {
+            return Err(Failure::usage("--all computes every position").remedy("leave --session out"));
         }
         if self.command == BENCH.name && self.bench_prompt == 0 && self.bench_generate == 0 {
             return Err(Failure::usage("-p 0 -n 0 leaves nothing to measure"));

@@ -2,11 +2,13 @@
 //! the two. `trill plan` and `trill inspect` show it; loading a model obeys it. Everything comes from metadata: the
 //! same layout code that will carve the memory measures it (see [`trill::mem::Carver`]).
 
+use crate::commands::CHAT;
 use crate::engine::Opened;
 use crate::exit::{Code, Failure, Outcome};
 use crate::host::memory::{self, Limits, size};
 use crate::host::threads::STACK;
 use crate::options::Options;
+use crate::session::BUFFER_BYTES;
 use trill::limits::CONTEXT_MAX;
 use trill::mem::{ALIGN, Carver};
 use trill::model::Model;
@@ -39,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) vocabulary: u64,
     /// Cache, activations, logits.
     pub(crate) session: SessionPlan,
+    /// Bytes that records of a session file are put together in, if one is written.
+    pub(crate) record_buffer: u64,
     /// Bytes of the one block that is reserved.
     pub(crate) arena: usize,
 }
@@ -75,7 +79,7 @@ impl Plan {
     }
 
     fn program(&self) -> u64 {
-        PROGRAM + TOKEN * self.config.context as u64
+        PROGRAM + self.record_buffer + TOKEN * self.config.context as u64
     }
 
     /// Everything but weights and cache.
@@ -167,6 +171,7 @@ pub(crate) struct Estimate<'o> {
     opened: &'o Opened,
     copied: bool,
     locked: bool,
+    record_buffer: u64,
     model: Model<'static>,
     tables: usize,
     vocabulary: usize,
@@ -184,7 +189,10 @@ impl<'o> Estimate<'o> {
         let tables = carver.used();
         more(&model, &mut carver)?;
         let vocabulary = carver.used() - tables;
-        Ok(Estimate { opened, copied: !options.mmap, locked: options.mlock, model, tables, vocabulary })
+        let kept = options.session.is_some() || (options.command == CHAT.name && !options.no_session);
+        let record_buffer = if kept { BUFFER_BYTES as u64 } else { 0 };
+        let (copied, locked) = (!options.mmap, options.mlock);
+        Ok(Estimate { opened, copied, locked, record_buffer, model, tables, vocabulary })
     }
 
     /// What a session of these sizes takes.
@@ -203,6 +211,7 @@ impl<'o> Estimate<'o> {
             tables: (self.tables + indices * self.opened.index_bytes) as u64,
             vocabulary: self.vocabulary as u64,
             session,
+            record_buffer: self.record_buffer,
             arena: arena.ok_or_else(too_large)?,
         })
     }
@@ -246,7 +255,17 @@ mod tests {
             cache_v: KvType::F16,
         };
         let session = SessionPlan { kv: 5000, activations: 300, logits: 20 };
-        Plan { config, weights: 1 << 30, copied, locked, tables: 7, vocabulary: 3, session, arena: 5330 }
+        Plan {
+            config,
+            weights: 1 << 30,
+            copied,
+            locked,
+            tables: 7,
+            vocabulary: 3,
+            session,
+            record_buffer: 9,
+            arena: 5330,
+        }
     }
 
     #[test]

@@ -10,5 +10,6 @@ mod pack;
 mod plan;
 mod quantize;
 mod run;
+mod sessions;
 mod smollm2;
 mod stories;

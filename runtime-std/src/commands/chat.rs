@@ -2,22 +2,26 @@
 
 use super::Command;
 use crate::conversation::Conversation;
-use crate::engine::{self, Machine};
+use crate::engine::{self, Machine, Opened};
 use crate::exit::{Code, Failure, Outcome};
 use crate::full_context::{Policy, Window};
 use crate::generate::{self, Ask, Stop, Summary, Voice};
+use crate::host::clock::Stopwatch;
 use crate::host::{is_terminal, signal};
 use crate::input;
 use crate::options::{Options, Verbosity};
+use crate::session::{self, Keeper, Owner};
 use crate::template::Role;
-use crate::terminal::{Mode, Reader, Screen, Typed};
+use crate::terminal::{Mode, Reader, Screen, Typed, neutralise};
+use std::path::PathBuf;
 
 pub(crate) const CHAT: Command = Command {
     name: "chat",
     summary: "holds a conversation",
     usage: "chat -m MODEL [-sys TEXT] [-p FIRST-MESSAGE] [-f FILE] [flags]",
     notes: "Type /help for its commands. Ctrl-C ends an answer; Ctrl-D, or Ctrl-C twice, ends the conversation.\n\
-            With -f, or without a terminal, each line of the input is a message.",
+            With -f, or without a terminal, each line of the input is a message.\n\
+            A conversation at a terminal is kept and goes on next time (docs/sessions.md); --no-session keeps nothing.",
     bit: 1,
     takes_model: true,
     operands: &[],
@@ -25,7 +29,7 @@ pub(crate) const CHAT: Command = Command {
 };
 
 const HELP: &str = "\
-/clear         forgets the conversation
+/new           starts a new conversation; the old one is forgotten, also where it was kept (/clear is the same)
 /system TEXT   starts anew with this system message (none without TEXT)
 /regen         answers the last message again
 /stats         speed of the last answer, and how full the context is
@@ -46,7 +50,9 @@ enum Source {
     Lines(std::vec::IntoIter<String>),
 }
 
-struct Chat {
+struct Chat<'o> {
+    options: &'o Options,
+    opened: Opened,
     machine: Machine,
     voice: Voice,
     conversation: Conversation,
@@ -69,11 +75,13 @@ fn run(options: &Options) -> Outcome {
     let interactive = matches!(source, Source::Typed(_)) && is_terminal(0);
     let policy = options.context_policy.unwrap_or(Policy::Slide);
     let (screen, most) = (Screen::new(), options.predict);
-    let mut chat = Chat { machine, voice, conversation, screen, most, policy, last: None, interactive };
+    let mut chat =
+        Chat { options, opened, machine, voice, conversation, screen, most, policy, last: None, interactive };
     signal::catch_interrupts();
     if interactive && options.verbosity != Verbosity::Quiet {
-        eprintln!("{}; /help lists the commands", opened.title());
+        eprintln!("{}; /help lists the commands", chat.opened.title());
     }
+    chat.resume()?;
     let mut next = options.prompt_text();
     loop {
         let Some(message) = next.take().map_or_else(|| source.next(), |m| Ok(Some(m)))? else { return Ok(()) };
@@ -125,7 +133,78 @@ impl Source {
     }
 }
 
-impl Chat {
+impl Chat<'_> {
+    fn owner(&self) -> Owner {
+        Owner::chat(self.options, &self.opened, self.machine.session.state_key(), self.conversation.form())
+    }
+
+    /// The file that keeps this conversation: that of `--session`, else at a terminal one of its own.
+    fn place(&self, owner: &Owner) -> Option<PathBuf> {
+        if self.options.session.is_some() || self.options.no_session || !self.interactive {
+            return self.options.session.clone();
+        }
+        let (path, others) = session::automatic(&self.opened.path, owner)?;
+        if others {
+            log::info!("a new conversation: those kept have another system message, template or cache type");
+        }
+        Some(path)
+    }
+
+    /// Goes on with the conversation that was kept, if there is one.
+    fn resume(&mut self) -> Outcome {
+        let owner = self.owner();
+        let Some(path) = self.place(&owner) else { return Ok(()) };
+        let (keeper, saved) = Keeper::open(&path, owner, "the conversation");
+        let capacity = self.machine.session.capacity();
+        if let Some(saved) = saved.as_ref().filter(|saved| saved.end() > capacity) {
+            let (path, end) = (path.display(), saved.end());
+            log::warn!("{path} holds {end} tokens: the conversation starts fresh and is not saved; -c {end} has room");
+            return Ok(());
+        }
+        self.machine.keeper = keeper;
+        let Some(saved) = saved.filter(|saved| saved.end() > 0) else { return Ok(()) };
+        let clock = Stopwatch::start();
+        self.machine.restore(&saved, saved.end())?;
+        self.conversation.resume(saved.messages());
+        log::debug!("the session came back in {:.3} s", clock.seconds());
+        let messages = match self.conversation.messages().len() {
+            0 => String::new(),
+            n => format!("; the conversation of {n} messages goes on"),
+        };
+        let new = if self.interactive { ", /new starts another" } else { "" };
+        log::info!("{}{messages}{new}", saved.line(saved.end()));
+        self.show_last();
+        Ok(())
+    }
+
+    /// Shows at a terminal where the conversation stands.
+    fn show_last(&self) {
+        if !self.interactive || self.options.verbosity == Verbosity::Quiet {
+            return;
+        }
+        let messages = self.conversation.messages();
+        for message in &messages[messages.len().saturating_sub(2)..] {
+            let (mark, mut text) = (if message.role == Role::User { "> " } else { "" }, String::new());
+            neutralise(&message.content, &mut text);
+            eprintln!("{mark}{text}");
+        }
+    }
+
+    /// The conversation was cleared: also where it is kept.
+    fn start_anew(&mut self) {
+        if self.machine.keeper.is_on() {
+            let owner = self.owner();
+            if self.options.session.is_none()
+                && let Some((path, _)) = session::automatic(&self.opened.path, &owner)
+            {
+                // Another system message has another file; this one's lock must be free before it is opened again.
+                self.machine.keeper = Keeper::off();
+                self.machine.keeper = Keeper::open(&path, owner.clone(), "the conversation").0;
+            }
+            self.machine.keeper.start_anew(owner);
+        }
+    }
+
     /// A message, or a command typed at the terminal.
     fn hear(&mut self, message: &str) -> Outcome {
         let command = message.trim();
@@ -155,12 +234,14 @@ impl Chat {
         match name {
             "/quit" | "/exit" | "/bye" => return Ok(true),
             "/help" | "/?" => eprint!("{HELP}"),
-            "/clear" => {
+            "/new" | "/clear" => {
                 self.conversation.clear();
-                eprintln!("the conversation is forgotten");
+                self.start_anew();
+                eprintln!("a new conversation starts");
             }
             "/system" => {
                 self.conversation.set_system(rest.trim());
+                self.start_anew();
                 eprintln!("a new conversation starts");
             }
             "/regen" => match self.conversation.pop() {
@@ -199,11 +280,12 @@ impl Chat {
         } else {
             self.conversation.push(Role::Assistant, text);
         }
+        self.machine.save(&[], Some(&self.conversation.kept()), true);
         log::debug!("{}", summary.line());
         let capacity = self.machine.session.capacity();
         match summary.stop {
             Stop::Context => log::warn!(
-                "the answer is cut: the context of {capacity} tokens is full; /clear starts anew, -c gives more, \
+                "the answer is cut: the context of {capacity} tokens is full; /new starts anew, -c gives more, \
                  --context-policy slide forgets the oldest turns"
             ),
             Stop::Interrupted if !self.interactive => return Err(Failure::new(Code::Interrupted, "")),

@@ -1,6 +1,7 @@
 //! `trill logits`: what the model computes, unvarnished.
 
 use super::Command;
+use super::run::{open_session, restore};
 use crate::engine;
 use crate::exit::{Failure, Outcome};
 use crate::options::Options;
@@ -44,8 +45,12 @@ fn run(options: &Options) -> Outcome {
         said?;
         read?;
     } else {
+        if let Some(saved) = open_session(options, &opened, &mut machine) {
+            restore(&saved, tokens, &mut machine)?;
+        }
         let logits = machine.read(tokens)?;
         writer.row(logits)?;
+        machine.save(&[], None, true);
     }
     if options.json { text::print("]}\n") } else { Ok(()) }
 }

@@ -2,7 +2,7 @@
 
 use super::Command;
 use crate::conversation::Conversation;
-use crate::engine;
+use crate::engine::{self, Machine, Opened};
 use crate::exit::{Code, Failure, Outcome};
 use crate::full_context::{Policy, Window};
 use crate::generate::{self, Ask, Stop, Summary, Voice, encode};
@@ -11,6 +11,7 @@ use crate::host::signal;
 use crate::input;
 use crate::options::Options;
 use crate::report::json;
+use crate::session::{Keeper, Owner, Saved};
 use crate::template::Role;
 use crate::terminal::Screen;
 use serde_json::json;
@@ -21,7 +22,8 @@ pub(crate) const RUN: Command = Command {
     summary: "continues a text",
     usage: "run -m MODEL [-p TEXT | -f FILE] [-n TOKENS] [flags] [< TEXT]",
     notes: "Prints the continuation only. --json: text, token_ids, stop_reason (stop, length, context, interrupted)\n\
-            and timings. --temp 0 is reproducible; so is any run with the same --seed.",
+            and timings. --temp 0 is reproducible; so is any run with the same --seed.\n\
+            With --session and no text, the saved text goes on.",
     bit: 1 << 1,
     takes_model: false,
     operands: &[],
@@ -36,13 +38,22 @@ fn run(options: &Options) -> Outcome {
     let clock = Stopwatch::start();
     let mut opened = engine::open(options)?;
     let (mut machine, mut voice) = generate::load(options, &mut opened)?;
+    let saved = open_session(options, &opened, &mut machine);
     let (tokens, conversation) = if options.chat {
         let mut conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?;
         conversation.push(Role::User, input::utf8(text)?);
         (conversation.tokens(&voice.tokenizer)?, Some(conversation))
     } else {
-        (plain(options, &voice.tokenizer, &text)?, None)
+        let before = saved.as_ref().filter(|_| text.is_empty()).map(Saved::tokens);
+        match before {
+            Some(before) if !before.is_empty() => (before.to_vec(), None),
+            _ => (plain(options, &voice.tokenizer, &text)?, None),
+        }
     };
+    if let Some(saved) = &saved {
+        restore(saved, &tokens, &mut machine)?;
+    }
+    drop(saved);
     log::debug!("loaded in {:.2} s, {} tokens to read", clock.seconds(), tokens.len());
     signal::catch_interrupts();
     let mut ask = Ask {
@@ -67,6 +78,8 @@ fn run(options: &Options) -> Outcome {
         }
         screen.say(piece)
     })?;
+    let read = (machine.session.position() + summary.forgotten).checked_sub(tokens.len());
+    machine.save(read.and_then(|n| voice.answer.get(n..)).unwrap_or_default(), None, true);
     machine.stop_counting();
     if options.json {
         json::print(&report(&text, &voice, &summary))?;
@@ -75,6 +88,28 @@ fn run(options: &Options) -> Outcome {
     }
     log::debug!("{}", summary.line());
     end(summary.stop, machine.session.capacity())
+}
+
+/// Opens the file of `--session`; what it holds is not in the machine yet.
+pub(super) fn open_session(options: &Options, opened: &Opened, machine: &mut Machine) -> Option<Saved> {
+    let path = options.session.as_deref()?;
+    let owner = Owner::text(options, opened, machine.session.state_key());
+    let (keeper, saved) = Keeper::open(path, owner, "the text");
+    machine.keeper = keeper;
+    saved
+}
+
+/// Restores what `tokens` and a saved text have in common.
+pub(super) fn restore(saved: &Saved, tokens: &[u32], machine: &mut Machine) -> Outcome {
+    let (clock, keep) = (Stopwatch::start(), saved.shared(tokens));
+    machine.restore(saved, keep)?;
+    log::debug!("the session came back in {:.3} s", clock.seconds());
+    if keep > 0 {
+        log::info!("{}", saved.line(keep));
+    } else if saved.end() > 0 {
+        log::info!("restored 0 tokens: the saved text begins otherwise, and this one takes its place");
+    }
+    Ok(())
 }
 
 /// What may be forgotten when the context is full, if that is asked for.

@@ -32,6 +32,13 @@ pub(crate) fn open(path: &Path) -> Outcome<ModelFile> {
     Ok(ModelFile { bytes: Box::leak(Box::new(map)), file: Some(file) })
 }
 
+/// Maps a file that nobody else writes: its lock is held.
+pub(crate) fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
+    super::signal::explain_bus_errors();
+    // SAFETY: the mapping is read-only and private to us, and other processes of ours respect the lock.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
 impl ModelFile {
     /// Bytes that are part of the program.
     pub(crate) fn in_program(bytes: &'static [u8]) -> ModelFile {

@@ -13,7 +13,7 @@ static AS_JSON: AtomicBool = AtomicBool::new(false);
 
 macro_rules! broken_file {
     () => {
-        "the model file could no longer be read (cut short, or its disk failed); check the file, or use --no-mmap"
+        "the model or session file could no longer be read (cut short, or its disk failed); check it, or use --no-mmap"
     };
 }
 
@@ -49,6 +49,12 @@ pub(crate) fn catch_interrupts() {
 /// From now on a mapped file that shrinks ends the program with a message.
 pub(crate) fn explain_bus_errors() {
     install(libc::SIGBUS, on_bus_error);
+}
+
+/// From now on a write beyond the limit on file sizes fails instead of ending the program.
+pub(crate) fn ignore_file_size_limit() {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// From now on that message is JSON.

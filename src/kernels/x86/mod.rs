@@ -32,21 +32,24 @@ macro_rules! level {
             gemm::Tiles { vectors: V, by_tokens: &[$(tile::<F, V, $tokens>),*] }
         }
 
+        /// Those of four vectors of rows and of one.
+        const fn two<F: Style>() -> [gemm::Tiles<$token>; 2] {
+            [tiles::<F, 4>(), tiles::<F, 1>()]
+        }
+
         pub(super) const TABLE: Kernels = level!(
             table $features, $token, $base;
             floats::rows: F32(), F16(), BF16();
-            packed::rows: T2(tiles::<<packed::T2 as lanes::Unpack>::Style, 4>()),
-                T3(tiles::<<packed::T3 as lanes::Unpack>::Style, 5>()),
-                S2(tiles::<<packed::S2 as lanes::Unpack>::Style, 4>());
-            lanes::rows: $($ty([
-                const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 4>() },
-                const { tiles::<<lanes::$ty as lanes::Unpack>::Style, 1>() },
-            ])),*;
-            apart::rows: T3R(), T3C()
+            packed::rows: T2(tiles::<<packed::T2 as Unpack>::Style, 4>()),
+                T3(tiles::<<packed::T3 as Unpack>::Style, 5>()),
+                S2(tiles::<<packed::S2 as Unpack>::Style, 4>());
+            lanes::rows: $($ty(two::<<lanes::$ty as Unpack>::Style>())),*;
+            apart::rows: T3R(two::<<apart::T3R as Apart>::Style>()),
+                T3C(two::<<apart::T3C as Apart>::Style>())
         ).with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
 
         #[target_feature(enable = $features)]
-        fn listed<A: apart::Apart>(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+        fn listed<A: Apart>(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
             // SAFETY: the features are enabled here; the shapes are those of `ListedFn`.
             unsafe { A::listed(<$token>::new(), w, list, acts, out) }
         }
@@ -116,7 +119,11 @@ macro_rules! float_level {
 
 mod avx2 {
     use super::{floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed, scalar::BASE};
+    use crate::kernels::{
+        Kernels, lanes,
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, packed},
+        scalar::BASE,
+    };
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -127,7 +134,10 @@ mod avx2 {
 
 mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed};
+    use crate::kernels::{
+        Kernels, lanes,
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, packed},
+    };
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -137,7 +147,11 @@ mod avx_vnni {
 
 mod avx512 {
     use super::{floats, zmm::Zmm};
-    use crate::kernels::{Kernels, lanes, lanes::Style, lanes::apart, lanes::gemm, lanes::packed, scalar::BASE};
+    use crate::kernels::{
+        Kernels, lanes,
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, packed},
+        scalar::BASE,
+    };
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
