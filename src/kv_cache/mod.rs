@@ -73,6 +73,11 @@ impl KvType {
         }
     }
 
+    /// Positions at the start of a text that are read as [`KvType::EXACT`].
+    pub fn first(self) -> usize {
+        if self.window() == 0 { 0 } else { FIRST }
+    }
+
     /// The type of the newest and the first positions.
     pub const EXACT: KvType = KvType::Q8;
 
@@ -113,7 +118,7 @@ struct Half<'s> {
 
 impl<'s> Half<'s> {
     fn new(ty: KvType, is_keys: bool, shape: &KvShape, carver: &mut Carver<'s>) -> Result<Self> {
-        let first = if ty.window() == 0 { 0 } else { FIRST.min(shape.capacity) };
+        let first = ty.first().min(shape.capacity);
         // A query in a step reaches `window` positions back from its own.
         let ring = if ty.window() == 0 { 0 } else { ty.window() + STEP.min(shape.batch) };
         let ring = ring.min(shape.capacity - first);
