@@ -14,7 +14,7 @@ const STREAMED: usize = 96 << 20;
 /// Fits the L2 cache; the size of one call.
 const CACHED: usize = 256 << 10;
 const COLS: usize = 2560;
-const ROWS_BATCH: usize = 160;
+const ROWS_BATCH: usize = 320;
 
 fn features() -> CpuFeatures {
     #[allow(unused_mut)]

@@ -3,6 +3,7 @@
 //! `Session::new` over a measuring [`Carver`] tells the bytes it will need; over real memory it makes the
 //! session. After that nothing is allocated, ever.
 
+mod shift;
 mod state;
 
 pub use state::StateKey;

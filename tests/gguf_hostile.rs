@@ -3,6 +3,7 @@
 //! at its own place.
 
 mod common;
+mod session_memory;
 
 use common::gguf_file::*;
 use std::time::{Duration, Instant};

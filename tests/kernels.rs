@@ -230,6 +230,22 @@ fn rows_of_every_count() {
     }
 }
 
+/// Groups of rows that a batch takes together, rows left over, and columns beyond one panel.
+#[test]
+fn wide_groups() {
+    let levels = levels();
+    let mut rnd = Random(7);
+    for &ty in QuantType::ALL {
+        let block = ty.info().block;
+        for (rows, cols) in [(64, 256usize), (83, 1536), (128, 1088), (163, 768), (384, 576), (197, 2560)] {
+            for n in [2, 3, 5, 10] {
+                let data = if n == 3 { Data::Extreme } else { Data::Random };
+                compare(&levels, ty, rows, cols.next_multiple_of(block), n, data, &mut rnd);
+            }
+        }
+    }
+}
+
 #[test]
 fn columns_of_every_length() {
     let levels = levels();

@@ -1,16 +1,20 @@
 //! From a file to a model that runs: open, measure, reserve, carve. Everything made here lives until the
 //! program ends, because a process runs one model.
 
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
 use crate::host::affinity::Cores;
-use crate::host::memory::{self, Arena};
+use crate::host::clock::Stopwatch;
+use crate::host::memory::{self, Arena, Limits, Resident};
 use crate::host::mmap::{self, ModelFile};
 use crate::host::threads::Pool;
 use crate::host::{allocations, cpu, signal};
 use crate::models::{self, Source};
 use crate::options::{Options, Verbosity};
+use crate::plan::{Estimate, Plan};
 use crate::report::progress::Progress;
-use std::ops::ControlFlow;
+use crate::session::{Keeper, Saved, State};
+use crate::template::Message;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use trill::draft;
 use trill::gguf::Gguf;
@@ -24,6 +28,8 @@ use trill::tokenizer::{Tokenizer, TokenizerOptions};
 
 /// Tokens of context if neither the user nor the model asks for less.
 const CONTEXT_DEFAULT: usize = 4096;
+/// Tokens read together from which on the time is worth noting.
+const TIMED_TOKENS: usize = 8;
 /// Rows of each matrix that every start looks at for damage: the first and one more.
 const ROWS_LOOKED_AT: usize = 2;
 /// Tokens guessed ahead, at most.
@@ -42,35 +48,38 @@ pub(crate) struct Opened {
     pub(crate) repairs: Vec<Repair<'static>>,
 }
 
-/// Opens and parses the model that the options name.
+/// Opens and parses the model that the options name. Its bytes are mapped: [`load`] copies them where that is asked
+/// for, once it is known that there is room.
 pub(crate) fn open(options: &Options) -> Outcome<Opened> {
     let (path, file) = match models::find(options.model.as_deref())? {
         Source::File(path) => {
-            let file = mmap::open(&path, options.mmap)?;
+            let file = mmap::open(&path)?;
             (path, file)
         }
         Source::BuiltIn => {
             log::info!("no model is given: the tiny story model in this program is used; -m FILE names another");
-            (PathBuf::from("built-in-model"), ModelFile { bytes: models::built_in().unwrap_or_default(), mapped: true })
+            (PathBuf::from("built-in-model"), ModelFile::in_program(models::built_in().unwrap_or_default()))
         }
     };
-    let about = |failure: Failure| failure.about(&path);
-    let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
-    let index = Arena::reserve(index_bytes).map_err(about)?.leak();
-    let gguf = Gguf::parse_with(file.bytes, options.i2s, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
-    let repairs = known::repairs(&gguf).map_err(|e| about(e.into()))?.to_vec();
-    Ok(Opened { path, file, gguf, index_bytes, repairs })
+    Opened::parse(options, path, file)
+}
+
+/// The same, for commands that read the file but do not run the model: a copy is made at once if it is asked for.
+pub(crate) fn open_to_read(options: &Options) -> Outcome<Opened> {
+    let mut opened = open(options)?;
+    if !options.mmap {
+        let copy = Arena::reserve(opened.file.bytes.len()).map_err(|f| f.about(&opened.path))?.leak();
+        opened.copy(options, copy)?;
+    }
+    Ok(opened)
 }
 
 /// Runs `layout` twice: to measure, then over memory of exactly that size. If it cannot be had, nothing has
 /// been loaded.
-pub(crate) fn carve<T>(lock: bool, layout: impl Fn(&mut Carver<'static>) -> Outcome<T>) -> Outcome<T> {
+pub(crate) fn carve<T>(layout: impl Fn(&mut Carver<'static>) -> Outcome<T>) -> Outcome<T> {
     let mut measure = Carver::measure();
     layout(&mut measure)?;
     let memory = Arena::reserve(measure.used())?.leak();
-    if lock {
-        memory::lock(memory);
-    }
     let mut carver = Carver::over(memory)?;
     let made = layout(&mut carver)?;
     assert_eq!(carver.used(), measure.used(), "the same layout code takes the same memory");
@@ -78,6 +87,22 @@ pub(crate) fn carve<T>(lock: bool, layout: impl Fn(&mut Carver<'static>) -> Outc
 }
 
 impl Opened {
+    fn parse(options: &Options, path: PathBuf, file: ModelFile) -> Outcome<Opened> {
+        let about = |failure: Failure| failure.about(&path);
+        let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
+        let index = Arena::reserve(index_bytes).map_err(about)?.leak();
+        let gguf = Gguf::parse_with(file.bytes, options.i2s, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
+        let repairs = known::repairs(&gguf).map_err(|e| about(e.into()))?.to_vec();
+        Ok(Opened { path, file, gguf, index_bytes, repairs })
+    }
+
+    /// From now on the model is a copy in `memory`, which has the file's length.
+    fn copy(&mut self, options: &Options, memory: &'static mut [u8]) -> Outcome {
+        let file = self.file.copy(memory).map_err(|f| f.about(&self.path))?;
+        *self = Opened::parse(options, std::mem::take(&mut self.path), file)?;
+        Ok(())
+    }
+
     /// The vocabulary, put right where the file is known to be wrong.
     pub(crate) fn tokenizer(&self, carver: &mut Carver<'static>) -> Outcome<Tokenizer<'static>> {
         let pre = self.repairs.iter().find_map(|r| match r.change {
@@ -147,7 +172,7 @@ impl Setup {
         if context > context_train {
             log::warn!("the model was trained for {context_train} tokens of context, {context} are asked for");
         }
-        let threads = options.threads.unwrap_or_else(|| cores.threads());
+        let threads = options.threads.unwrap_or_else(|| crate::tune::threads(cores));
         let batch = options.batch.unwrap_or(BATCH_DEFAULT);
         if batch > BATCH_MAX {
             log::debug!("-b {batch}: more than {BATCH_MAX} at a time gain nothing, {BATCH_MAX} are used");
@@ -155,23 +180,6 @@ impl Setup {
         let (cache_k, cache_v) = (options.cache_k, options.cache_v);
         let config = SessionConfig { context, batch, threads, logit_rows, cache_k, cache_v };
         Ok(Setup { kernels, config })
-    }
-
-    /// The largest context whose memory fits `bytes`, when everything but the session takes `fixed`.
-    fn largest_context(&self, model: &Model<'_>, fixed: usize, bytes: u64) -> Option<usize> {
-        let fits = |context: usize| {
-            let config = SessionConfig { context, ..self.config };
-            Session::plan(model, config)
-                .ok()
-                .and_then(|plan| plan.total().checked_add(fixed))
-                .is_some_and(|total| total as u64 <= bytes)
-        };
-        let (mut least, mut most) = (0, self.config.context);
-        while least < most {
-            let middle = least + (most - least).div_ceil(2);
-            if fits(middle) { least = middle } else { most = middle - 1 }
-        }
-        (least > 0).then_some(least)
     }
 }
 
@@ -182,59 +190,86 @@ pub(crate) struct Machine {
     pub(crate) pool: Pool,
     /// The tokens in the session, in order; only the first `session.position()` count.
     held: Vec<u32>,
+    /// Keeps the session in a file, if one was asked for.
+    pub(crate) keeper: Keeper,
+    /// Microseconds that reading a token took at last; 0 before anything was read.
+    read_micros: u32,
     verbosity: Verbosity,
     allocations_at_start: u64,
 }
 
-/// Loads the model and what `more` lays out beside it (tokenizer, sampler). `logit_rows` positions' logits
-/// are computed together.
+/// Loads the model and what `more` lays out beside it (tokenizer, sampler): measured first, refused if it does not fit,
+/// then carved from one block of exactly that size. `logit_rows` positions' logits are computed together.
 pub(crate) fn load<T>(
     options: &Options,
-    opened: &Opened,
+    opened: &mut Opened,
     logit_rows: usize,
-    more: impl Fn(&Model<'_>, &mut Carver<'static>) -> Outcome<T>,
+    more: impl Fn(&Opened, &Model<'_>, &mut Carver<'static>) -> Outcome<T>,
 ) -> Outcome<(Machine, T)> {
     let cores = Cores::find();
     let setup = Setup::new(options, opened, &cores, logit_rows)?;
-    let layout = |carver: &mut Carver<'static>| {
-        let model = opened.model(carver)?;
-        let more = more(model, carver)?;
-        let session = Session::new(model, setup.kernels, setup.config, carver)?;
-        Ok((model, session, more))
-    };
-    let (model, mut session, more) = carve(options.mlock, layout).map_err(|failure| {
-        let remedy = remedy_for_memory(&setup, opened, &more);
-        if failure.code == Code::Memory { failure.remedy(remedy).about(&opened.path) } else { failure }
-    })?;
-    model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
-    session.set_stochastic_signs(options.stochastic_signs);
-    session.set_skip(options.ffn_skip);
+    let plan = make_plan(options, opened, &setup, &|model, carver| more(opened, model, carver).map(|_| ()))?;
+    let memory = Arena::reserve(plan.arena).map_err(|f| f.about(&opened.path))?.leak();
     if options.mlock {
+        memory::lock(memory);
+    }
+    let mut carver = Carver::over(memory)?;
+    if plan.copied {
+        let copy = carver.take(opened.file.bytes.len(), 0)?;
+        opened.copy(options, copy)?;
+    } else if options.mlock {
         opened.file.lock();
     }
+    let model = opened.model(&mut carver)?;
+    let clock = Stopwatch::start();
+    let more = more(opened, model, &mut carver)?;
+    let vocabulary_ms = 1e3 * clock.seconds();
+    let mut session = Session::new(model, setup.kernels, setup.config, &mut carver)?;
+    assert_eq!(carver.used(), plan.arena, "the same layout code takes the same memory");
+    let clock = Stopwatch::start();
+    model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
+    log::debug!("vocabulary ready in {vocabulary_ms:.0} ms, weights looked at in {:.0} ms", 1e3 * clock.seconds());
+    session.set_stochastic_signs(options.stochastic_signs);
+    session.set_skip(options.ffn_skip);
     let pool = Pool::new(setup.config.threads, &cores);
     let held = Vec::with_capacity(session.capacity());
     let threads = trill::parallel::Executor::threads(&pool);
     log::debug!("{} kernels, {threads} threads, {} tokens of context", setup.kernels.name(), session.capacity());
-    let machine = Machine { model, session, pool, held, verbosity: options.verbosity, allocations_at_start: 0 };
+    if let Some(Resident { file, .. }) = Resident::read() {
+        log::debug!("pages of files touched by loading: {} ({file} bytes)", memory::size(file));
+    }
+    let machine = Machine {
+        model,
+        session,
+        pool,
+        held,
+        keeper: Keeper::off(),
+        read_micros: 0,
+        verbosity: options.verbosity,
+        allocations_at_start: 0,
+    };
     Ok((machine, more))
 }
 
-fn remedy_for_memory<T>(
-    setup: &Setup,
+/// The plan of what is about to be loaded, told, and refused if it does not fit.
+fn make_plan(
+    options: &Options,
     opened: &Opened,
-    more: &impl Fn(&Model<'_>, &mut Carver<'static>) -> Outcome<T>,
-) -> String {
-    let largest = || {
-        let mut carver = Carver::measure();
-        let model = opened.model(&mut carver).ok()?;
-        more(model, &mut carver).ok()?;
-        setup.largest_context(model, carver.used(), memory::available())
-    };
-    match largest() {
-        Some(context) => format!("the largest context that fits is -c {context}"),
-        None => "not even one token of context fits: free some memory, or use a smaller model".to_owned(),
+    setup: &Setup,
+    more: &dyn Fn(&Model<'_>, &mut Carver<'static>) -> Outcome,
+) -> Outcome<Plan> {
+    let estimate = Estimate::new(options, opened, more)?;
+    let (plan, machine) = (estimate.plan(setup.config)?, Limits::read());
+    estimate.check(&plan, &machine)?;
+    if options.verbosity == Verbosity::Verbose {
+        crate::commands::plan::table(&plan, &machine)
+            .lines()
+            .filter(|l| !l.is_empty())
+            .for_each(|line| log::debug!("{line}"));
+    } else if crate::host::is_terminal(2) {
+        log::info!("{}", plan.line(&machine));
     }
+    Ok(plan)
 }
 
 impl Machine {
@@ -248,10 +283,33 @@ impl Machine {
         let new = &tokens[keep..];
         self.held.extend_from_slice(new);
         let mut progress = Progress::new("reading the prompt", "tokens", new.len(), self.verbosity);
-        Ok(self.session.prefill(&self.pool, new, &mut |done| {
+        let clock = Stopwatch::start();
+        let logits = self.session.prefill(&self.pool, new, &mut |done| {
             progress.update(done);
             if signal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?)
+        })?;
+        if new.len() >= TIMED_TOKENS {
+            self.read_micros = (clock.seconds() / new.len() as f64 * 1e6) as u32;
+        }
+        Ok(logits)
+    }
+
+    /// Puts the first `keep` tokens of what was saved into the session.
+    pub(crate) fn restore(&mut self, saved: &Saved, keep: usize) -> Outcome {
+        saved.restore(&mut self.session, keep)?;
+        self.held.clear();
+        self.held.extend_from_slice(&saved.tokens()[..keep]);
+        Ok(())
+    }
+
+    /// Saves the session, if it is kept. `after` are tokens of the text that it has not read yet, `messages` those of
+    /// the conversation (absent: as they were); `durable`: so that it outlives a power cut.
+    pub(crate) fn save(&mut self, after: &[u32], messages: Option<&[Message]>, durable: bool) {
+        let held = &self.held[..self.session.position()];
+        let state = State { session: &self.session, tokens: [held, after], messages, micros: self.read_micros };
+        if self.keeper.save(&state, durable) {
+            self.session.mark();
+        }
     }
 
     /// Reads one more token and returns the logits after it.
@@ -314,6 +372,14 @@ impl Machine {
         self.session.capacity() - self.session.position()
     }
 
+    /// Forgets the tokens at the positions of `gap`; those after it move down, and nothing is read again.
+    pub(crate) fn forget(&mut self, gap: Range<usize>) {
+        self.held.truncate(self.session.position());
+        let gap = gap.start.min(self.held.len())..gap.end.min(self.held.len());
+        self.session.forget(gap.start, gap.len());
+        self.held.drain(gap);
+    }
+
     /// Empties the context.
     pub(crate) fn clear(&mut self) {
         self.session.truncate(0);
@@ -332,7 +398,7 @@ impl Machine {
     pub(crate) fn stop_counting(&self) {
         let count = allocations::count() - self.allocations_at_start;
         log::debug!("allocs since load: {count}");
-        if let Some(peak) = memory::peak_resident() {
+        if let Some(Resident { peak, .. }) = Resident::read() {
             log::debug!("peak memory beyond files: {} ({peak} bytes)", memory::size(peak));
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::cli::{Flag, Set};
 use crate::commands::{
-    BENCH, CHAT, CONVERT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, QUANTIZE, RUN, TOKENIZE,
+    BENCH, CHAT, CONVERT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, PLAN, QUANTIZE, RUN, TOKENIZE, TUNE,
 };
+use crate::full_context::Policy;
 use crate::options::Verbosity;
 use crate::pack::{Head, target::Target};
 use std::ffi::OsStr;
@@ -28,6 +29,8 @@ const fn on(commands: &[&Command]) -> Set {
 const ALL: Set = Set::MAX;
 const TALK: Set = on(&[&RUN, &CHAT]);
 const COMPUTE: Set = TALK | on(&[&BENCH, &LOGITS, &PERPLEXITY]);
+/// Commands that make or measure a session.
+const SIZED: Set = COMPUTE | on(&[&INSPECT, &PLAN]);
 const TEXT: Set = on(&[&TOKENIZE, &DETOKENIZE]);
 
 type Checked = Result<(), String>;
@@ -57,11 +60,32 @@ pub(crate) static FLAGS: &[Flag] = &[
         o.chat = false;
         Ok(())
     } },
+    Flag { names: &["--session"], value: "FILE", on: TALK | LOGITS.bit,
+        help: "keeps the state in FILE: what it holds already is not read again", set: |o, v| {
+        o.session = Some(v.into());
+        Ok(())
+    } },
+    Flag { names: &["--no-session"], value: "", on: CHAT.bit, help: "does not keep the conversation",
+        set: |o, _| switch(&mut o.no_session) },
     Flag { names: &["-n", "--n-predict", "--predict"], value: "N", on: TALK,
         help: "at most N tokens an answer (default: to its end, or the context's)",
         set: |o, v| integer(v, -2..=i64::MAX).map(|n| o.predict = usize::try_from(n).ok()) },
     Flag { names: &["--ignore-eos"], value: "", on: RUN.bit, help: "goes on past the model's end of text",
         set: |o, _| switch(&mut o.ignore_eos) },
+    Flag { names: &["--context-policy"], value: "POLICY", on: TALK,
+        help: "when the context is full: stop, slide (forget the oldest) or summarise (chat only) (chat: slide; run: stop)",
+        set: |o, v| named(v, &Policy::NAMES).map(|p| o.context_policy = Some(p)) },
+    Flag { names: &["--context-shift"], value: "", on: TALK, help: "the same as --context-policy slide", set: |o, _| {
+        o.context_policy = Some(Policy::Slide);
+        Ok(())
+    } },
+    Flag { names: &["--no-context-shift"], value: "", on: TALK, help: "", set: |o, _| {
+        o.context_policy = Some(Policy::Stop);
+        Ok(())
+    } },
+    Flag { names: &["--keep"], value: "N", on: RUN.bit,
+        help: "tokens of the prompt that sliding never forgets (-1: all; default: the beginning of text)",
+        set: |o, v| integer(v, -1..=limits::CONTEXT_MAX as i64).map(|n| o.keep = Some(n)) },
     Flag { names: &["--draft"], value: "on|off", on: TALK,
         help: "guess tokens from the text and verify them together; never changes the text (on)",
         set: |o, v| on_off(v).map(|x| o.draft = x) },
@@ -110,13 +134,13 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, _| switch(&mut o.no_sketch) },
     Flag { names: &["--weights"], value: "", on: INSPECT.bit, help: "lists every tensor",
         set: |o, _| switch(&mut o.weights) },
-    Flag { names: &["-c", "--ctx-size"], value: "N", on: COMPUTE | INSPECT.bit,
+    Flag { names: &["-c", "--ctx-size"], value: "N", on: SIZED,
         help: "tokens of context (perplexity: of a chunk; default: the model's, at most 4096)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.context = (n > 0).then_some(n)) },
-    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: COMPUTE | INSPECT.bit | QUANTIZE.bit | PACK.bit,
-        help: "threads (default: the physical big cores)",
+    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: SIZED | QUANTIZE.bit | PACK.bit | TUNE.bit,
+        help: "threads (default: what trill tune found best, else the physical big cores)",
         set: |o, v| number(v, 1..=limits::THREADS_MAX).map(|n| o.threads = Some(n)) },
-    Flag { names: &["-b", "--batch-size"], value: "N", on: COMPUTE | INSPECT.bit,
+    Flag { names: &["-b", "--batch-size"], value: "N", on: SIZED,
         help: "tokens read together (at most 512)", set: |o, v| number(v, 1..=1 << 20).map(|n| o.batch = Some(n)) },
     Flag { names: &["-s", "--seed"], value: "N", on: TALK, help: "seed of the sampler (default: a fresh one)",
         set: |o, v| integer(v, -1..=i64::MAX).map(|n| o.seed = u64::try_from(n).ok()) },
@@ -137,17 +161,17 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| real(v, -100.0..=100.0).map(|x| o.sampling.frequency_penalty = x) },
     Flag { names: &["--presence-penalty"], value: "X", on: TALK, help: "if a recent token occurred at all (0)",
         set: |o, v| real(v, -100.0..=100.0).map(|x| o.sampling.presence_penalty = x) },
-    Flag { names: &["--cache-type"], value: "TYPE", on: COMPUTE | INSPECT.bit,
+    Flag { names: &["--cache-type"], value: "TYPE", on: SIZED,
         help: "the cache of keys and values: f16, q8, q4 or q2",
         set: |o, v| cache_type(v).map(|t| (o.cache_k, o.cache_v) = (t, t)) },
-    Flag { names: &["-ctk", "--cache-type-k"], value: "TYPE", on: COMPUTE | INSPECT.bit, help: "of the keys only",
+    Flag { names: &["-ctk", "--cache-type-k"], value: "TYPE", on: SIZED, help: "of the keys only",
         set: |o, v| cache_type(v).map(|t| o.cache_k = t) },
-    Flag { names: &["-ctv", "--cache-type-v"], value: "TYPE", on: COMPUTE | INSPECT.bit, help: "of the values only",
+    Flag { names: &["-ctv", "--cache-type-v"], value: "TYPE", on: SIZED, help: "of the values only",
         set: |o, v| cache_type(v).map(|t| o.cache_v = t) },
     Flag { names: &["--stochastic-signs"], value: "SEED", on: COMPUTE,
         help: "true-binary weights see random signs, + with probability sigmoid(x)",
         set: |o, v| integer(v, 0..=i64::MAX).map(|n| o.stochastic_signs = u64::try_from(n).ok()) },
-    Flag { names: &["--mlock"], value: "", on: COMPUTE, help: "keeps the model in memory, never swapped out",
+    Flag { names: &["--mlock"], value: "", on: COMPUTE | PLAN.bit, help: "keeps the model in memory, never swapped out",
         set: |o, _| switch(&mut o.mlock) },
     Flag { names: &["--no-mmap"], value: "", on: ALL, help: "copies the file into memory instead of mapping it",
         set: |o, _| {

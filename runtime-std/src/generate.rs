@@ -3,6 +3,7 @@
 use crate::drafting::Drafting;
 use crate::engine::{self, DRAFT_TOKENS, Machine, Opened};
 use crate::exit::{Code, Failure, Outcome};
+use crate::full_context::{self, Window};
 use crate::host::clock::{Stopwatch, fresh_seed, rate};
 use crate::host::signal;
 use crate::options::Options;
@@ -50,6 +51,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) stop_token: Option<u32>,
     /// Whether the answer starts a text rather than continuing one.
     pub(crate) at_start: bool,
+    /// What may be forgotten when the context is full; `None` ends the answer there.
+    pub(crate) window: Option<Window>,
 }
 
 /// How it went.
@@ -63,6 +66,8 @@ pub(crate) struct Summary {
     /// Tokens made, the one that ended the answer not counted.
     pub(crate) made: usize,
     pub(crate) made_seconds: f64,
+    /// Tokens forgotten on the way.
+    pub(crate) forgotten: usize,
 }
 
 impl Summary {
@@ -76,6 +81,7 @@ impl Summary {
             "predicted_n": self.made,
             "predicted_ms": self.made_seconds * 1e3,
             "predicted_per_second": rate(self.made, self.made_seconds),
+            "forgotten_n": self.forgotten,
         })
     }
 
@@ -106,8 +112,12 @@ pub(crate) struct Voice {
     /// The tokens of the last answer.
     pub(crate) answer: Vec<u32>,
     ends: Vec<u32>,
+    /// The sampler knows what the session holds.
+    heard: bool,
 }
 
+/// Tokens of an answer beyond the context for which there is room from the start.
+const ANSWER_TOKENS: usize = 32 << 10;
 /// Positions whose logits are computed together: a token and the guesses after it.
 pub(crate) const LOGIT_ROWS: usize = 1 + DRAFT_TOKENS;
 
@@ -117,14 +127,15 @@ pub(crate) fn measure(options: &Options, opened: &Opened, n_vocab: usize, carver
 }
 
 /// Loads a model that speaks.
-pub(crate) fn load(options: &Options, opened: &Opened) -> Outcome<(Machine, Voice)> {
+pub(crate) fn load(options: &Options, opened: &mut Opened) -> Outcome<(Machine, Voice)> {
     let seed = options.seed.unwrap_or_else(fresh_seed);
     log::debug!("seed {seed}");
     let config = SamplerConfig { seed, ..options.sampling };
-    let (machine, mut voice) = engine::load(options, opened, LOGIT_ROWS, |model, carver| {
+    let (machine, mut voice) = engine::load(options, opened, LOGIT_ROWS, |opened, model, carver| {
         Voice::layout(opened.tokenizer(carver)?, options, config, model.hparams.n_vocab, carver)
     })?;
-    voice.prepare(machine.session.capacity());
+    // An answer is longer than the context if it may forget.
+    voice.prepare(machine.session.capacity().max(options.predict.unwrap_or(0).min(ANSWER_TOKENS)));
     Ok((machine, voice))
 }
 
@@ -147,6 +158,7 @@ impl Voice {
             out: String::new(),
             answer: Vec::new(),
             ends: Vec::new(),
+            heard: false,
         })
     }
 
@@ -156,9 +168,9 @@ impl Voice {
         last.is_none_or(|kind| matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown))
     }
 
-    /// Makes room for answers in a context of `capacity` tokens, so that none is made while they are written.
-    fn prepare(&mut self, capacity: usize) {
-        self.answer.reserve(capacity);
+    /// Makes room for answers of `tokens` tokens, so that none is made while they are written.
+    fn prepare(&mut self, tokens: usize) {
+        self.answer.reserve(tokens);
         self.out.reserve(OUT_BYTES);
         self.piece.resize(self.tokenizer.piece_bytes_max(), 0);
         let all = 0..u32::try_from(self.tokenizer.vocab_size()).unwrap_or(u32::MAX);
@@ -169,13 +181,15 @@ impl Voice {
     pub(crate) fn answer(
         &mut self,
         machine: &mut Machine,
-        ask: &Ask<'_>,
+        ask: &mut Ask<'_>,
         say: &mut dyn FnMut(&str) -> Outcome,
     ) -> Outcome<Summary> {
         self.answer.clear();
         let clock = Stopwatch::start();
         let reused = machine.shared(ask.prompt).min(ask.prompt.len().saturating_sub(1));
-        ask.prompt.iter().skip(reused).for_each(|&id| self.sampler.accept(id));
+        // What a session brought from a file was never heard.
+        let heard = if std::mem::replace(&mut self.heard, true) { reused } else { 0 };
+        ask.prompt.iter().skip(heard).for_each(|&id| self.sampler.accept(id));
         let mut summary = Summary {
             stop: Stop::End,
             prompt: ask.prompt.len(),
@@ -183,6 +197,7 @@ impl Voice {
             prompt_seconds: 0.0,
             made: 0,
             made_seconds: 0.0,
+            forgotten: 0,
         };
         machine.session.set_top(self.highest_needed(ask));
         let logits = match machine.read(ask.prompt) {
@@ -193,16 +208,26 @@ impl Voice {
         };
         summary.prompt_seconds = clock.seconds();
         let clock = Stopwatch::start();
+        let mut window = ask.window.take();
+        let ask = &*ask;
         let text = Stream::new(ask.stop_text, std::mem::take(&mut self.out));
         let decoder = self.tokenizer.decoder(ask.at_start);
         let mut turn = Turn { voice: self, ask, decoder, text, say };
         let mut stop = turn.choose(logits)?;
+        // Reading is what costs: it is kept even if the answer is never finished.
+        machine.save(&[], None, false);
         let mut drafting = Drafting::default();
         while stop.is_none() {
             let Some(&id) = turn.voice.answer.last() else { break };
             if machine.room() == 0 {
-                stop = Some(Stop::Context);
-                break;
+                let capacity = machine.session.capacity();
+                let Some(gap) = window.as_mut().and_then(|w| w.gap(capacity)) else {
+                    stop = Some(Stop::Context);
+                    break;
+                };
+                summary.forgotten += gap.len();
+                full_context::announce(gap.len(), capacity);
+                machine.forget(gap);
             }
             let mut room = [0; DRAFT_TOKENS];
             let guess = if turn.voice.draft { drafting.guess(machine, id, &mut room) } else { &[] };

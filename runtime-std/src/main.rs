@@ -7,6 +7,7 @@ mod drafting;
 mod engine;
 mod exit;
 mod flags;
+mod full_context;
 mod generate;
 mod gguf_write;
 mod hf;
@@ -15,11 +16,14 @@ mod input;
 mod models;
 mod options;
 mod pack;
+mod plan;
 mod recode;
 mod report;
+mod session;
 mod stream;
 mod template;
 mod terminal;
+mod tune;
 mod type_choice;
 
 use exit::Outcome;
@@ -27,6 +31,7 @@ use options::Options;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    host::memory::start();
     host::install_panic_hook();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let json = cli::wants_json(&arguments);
@@ -42,6 +47,9 @@ fn obey(request: cli::Request) -> Outcome {
         cli::Request::Run(command, options) => {
             report::log::start(options.verbosity);
             advise(&options);
+            if options.json {
+                host::signal::report_as_json();
+            }
             (command.run)(&options)
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::commands::{BENCH, LOGITS, RUN};
 use crate::exit::{Failure, Outcome};
+use crate::full_context::Policy;
 use crate::models::{self, Source};
 use crate::pack::{Head, target::Target};
 use std::ffi::OsString;
@@ -47,12 +48,20 @@ pub(crate) struct Options {
     pub(crate) system: Option<String>,
     pub(crate) chat: bool,
     pub(crate) escapes: bool,
+    /// The file that keeps the session.
+    pub(crate) session: Option<PathBuf>,
+    /// Keep nothing, not even of conversations at a terminal.
+    pub(crate) no_session: bool,
     /// Absent: until the model ends its text or the context is full.
     pub(crate) predict: Option<usize>,
     pub(crate) seed: Option<u64>,
     /// How tokens are chosen; the seed is set when it is known.
     pub(crate) sampling: SamplerConfig,
     pub(crate) ignore_eos: bool,
+    /// When the context is full. Absent: a conversation slides, a text stops.
+    pub(crate) context_policy: Option<Policy>,
+    /// Tokens of the prompt that sliding keeps; absent: the beginning-of-text token, or all that a template writes.
+    pub(crate) keep: Option<i64>,
     /// Read the rows of the output head that a sketch leaves over, where the model has one.
     pub(crate) ffn_skip: bool,
     pub(crate) head_screen: bool,
@@ -109,10 +118,14 @@ impl Default for Options {
             system: None,
             chat: false,
             escapes: false,
+            session: None,
+            no_session: false,
             predict: None,
             seed: None,
             sampling: SamplerConfig::default(),
             ignore_eos: false,
+            context_policy: None,
+            keep: None,
             ffn_skip: true,
             head_screen: true,
             draft: true,
@@ -146,8 +159,19 @@ impl Options {
         if self.command == RUN.name && self.prompt.is_some() && self.file.is_some() {
             return Err(Failure::usage("-p and -f both give the text").remedy("leave one out"));
         }
+        if self.command == RUN.name && self.context_policy == Some(Policy::Summarise) {
+            return Err(
+                Failure::usage("--context-policy summarise is for conversations").remedy("use slide, or trill chat")
+            );
+        }
         if self.command == LOGITS.name && self.tokens.is_empty() {
             return Err(Failure::usage("no tokens given").remedy("add --tokens 1,2,3 (trill tokenize makes them)"));
+        }
+        if self.session.is_some() && self.no_session {
+            return Err(Failure::usage("--session and --no-session contradict each other").remedy("leave one out"));
+        }
+        if self.session.is_some() && self.all {
+            return Err(Failure::usage("--all computes every position").remedy("leave --session out"));
         }
         if self.command == BENCH.name && self.bench_prompt == 0 && self.bench_generate == 0 {
             return Err(Failure::usage("-p 0 -n 0 leaves nothing to measure"));

@@ -6,6 +6,7 @@
 //! bits as single tokens.
 
 pub(crate) mod format;
+mod shift;
 mod state;
 
 pub use state::KvPart;

@@ -86,6 +86,27 @@ impl<'s> Buffers<'s> {
     pub(crate) fn position_bits(&self) -> impl Iterator<Item = u64> {
         self.rope.bits().chain(self.rope_local.bits())
     }
+
+    /// See [`RopeTable::fill_back`]; `local` for layers with a sliding window.
+    pub(crate) fn angles_back(&self, local: bool, distance: usize, cos: &mut [f32], sin: &mut [f32]) {
+        let table = if local { &self.rope_local } else { &self.rope };
+        table.fill_back(distance, cos, sin);
+    }
+}
+
+impl Model<'_> {
+    /// Rotates a stored key of layer `i` further, by the angle of `cos` and `sin`.
+    pub(crate) fn turn_key(&self, kernels: &Kernels, i: usize, key: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let hp = &self.hparams;
+        // A norm after the rotation has weights, which the rotation must not see; it leaves the length as it is.
+        let weights = match hp.arch.qk_norm {
+            QkNorm::AfterRope => self.layers.get(i).map_or(&[][..], |layer| layer.k_norm),
+            QkNorm::None | QkNorm::BeforeRope => &[],
+        };
+        key.iter_mut().zip(weights).filter(|(_, w)| **w != 0.0).for_each(|(k, w)| *k /= w);
+        kernels.rope(hp.arch.rope_neox, key, cos, sin);
+        key.iter_mut().zip(weights).for_each(|(k, w)| *k *= w);
+    }
 }
 
 /// What every step of a forward pass needs.

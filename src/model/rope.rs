@@ -49,6 +49,15 @@ impl<'s> RopeTable<'s> {
         Ok(RopeTable { frequencies, magnitude })
     }
 
+    /// Cosines and sines that turn what was rotated for some position to `distance` positions before it.
+    pub(crate) fn fill_back(&self, distance: usize, cos: &mut [f32], sin: &mut [f32]) {
+        for ((f, c), s) in self.frequencies.iter().zip(cos).zip(sin) {
+            let (sine, cosine) = libm::sincos(distance as f64 * f);
+            // The factor on rotated values is in them already.
+            (*c, *s) = (cosine as f32, -sine as f32);
+        }
+    }
+
     /// The bits of everything the angles are made of.
     pub(crate) fn bits(&self) -> impl Iterator<Item = u64> {
         self.frequencies.iter().copied().chain([self.magnitude]).map(f64::to_bits)

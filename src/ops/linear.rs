@@ -5,12 +5,15 @@ use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::mem::Carver;
 use crate::parallel::{Rows4, Team, Tiling};
-use crate::quant::{ActKind, Acts, Matrix, sign_stochastic};
+use crate::quant::{ActKind, Acts, Matrix, QuantType, sign_stochastic};
 
 /// Bytes of weights in one claim: small enough that all cores stream the same neighbourhood of memory.
 const TILE_BYTES: usize = 16 << 10;
-/// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows.
+/// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows; for several tokens, of
+/// four groups.
 const ROW_GROUP: usize = 16;
+/// Rows of a tile, at least, where kernels look sums of activations up in tables that they make first.
+const TABLE_ROWS: usize = 256;
 
 /// Room for the int8 form of a batch of activations.
 pub(crate) struct ActBuffer<'s> {
@@ -89,7 +92,7 @@ pub(crate) fn multiply(at: &Workers<'_, '_>, parts: &[Matrix<'_>], acts: &Acts<'
     let mut widths = [0usize; 4];
     let widths = &mut widths[..parts.len()];
     widths.iter_mut().zip(parts).for_each(|(w, p)| *w = p.rows());
-    let grain = grain(at.team, parts);
+    let grain = grain(at.team, parts, acts.n);
     let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: widths, col_grain: grain };
     at.team.tiles(out, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
         let part = &parts[place.segment];
@@ -100,15 +103,18 @@ pub(crate) fn multiply(at: &Workers<'_, '_>, parts: &[Matrix<'_>], acts: &Acts<'
 }
 
 /// Rows of a tile: about [`TILE_BYTES`] of weights, and at least four tiles for each thread.
-fn grain(team: &Team<'_>, parts: &[Matrix<'_>]) -> usize {
+fn grain(team: &Team<'_>, parts: &[Matrix<'_>], tokens: usize) -> usize {
     let rows: usize = parts.iter().map(Matrix::rows).sum();
     let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
     // Groups of 5 or 320 rows must not be torn either.
     let groups = parts.iter().map(|p| p.ty().lanes());
-    let least = groups.fold(ROW_GROUP, |a, b| a / common(a, b) * b);
-    by_size.min(by_share).max(1).next_multiple_of(least)
+    let own = if tokens > 1 && parts.iter().all(|p| p.ty().lanes() == 1) { 4 * ROW_GROUP } else { ROW_GROUP };
+    let group = groups.fold(own, |a, b| a / common(a, b) * b);
+    // Tables made for a call must pay.
+    let least = if parts.iter().any(|p| p.ty() == QuantType::Q1_0_R32) { TABLE_ROWS } else { 1 };
+    by_size.min(by_share).max(least).next_multiple_of(group)
 }
 
 /// The greatest common divisor.
@@ -121,7 +127,7 @@ mod tests {
     use super::*;
     use crate::cpu::CpuFeatures;
     use crate::parallel::{Serial, with_team};
-    use crate::quant::{ActRow, QuantType};
+    use crate::quant::ActRow;
     use std::vec;
     use std::vec::Vec;
 

@@ -1,10 +1,10 @@
 //! The contract of the command line (`docs/cli.md`), on the tiny model in `data/`: exit codes, what goes to
 //! which stream, the JSON forms, memory, interruption.
 
+use crate::limits::limited;
 use crate::run::{answer, in_repository, json, run, trill};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -240,19 +240,6 @@ fn no_allocation_for_a_token() {
         let out = run(tiny(line), "");
         assert!(errors(&out).contains("allocs since load: 0\n"), "{line}: {}", errors(&out));
     }
-}
-
-/// The process may have this many bytes of address space.
-fn limited(mut command: Command, bytes: u64) -> Command {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: setrlimit is async-signal-safe and reads `limit` only.
-    unsafe {
-        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_AS, &limit) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
-    command
 }
 
 #[test]

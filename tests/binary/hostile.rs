@@ -5,10 +5,11 @@
 //! `smollm2_files.rs` damage files by the ten thousand inside one process; here a few hundred show that
 //! nothing is lost between the core and the exit code.
 
+use crate::limits::limited;
 use crate::run::{in_repository, trill};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 const EXTRA: u64 = 64 << 20;
 /// Address space of the program itself: code, stacks, the C library.
@@ -29,24 +30,12 @@ impl Drop for Scratch {
     }
 }
 
-fn limit_address_space(command: &mut Command, bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: setrlimit is async-signal-safe and reads `limit` only.
-    unsafe {
-        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_AS, &limit) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
-}
-
 /// Runs the model for four tokens under the limit; the exit code, 0 or 65.
 fn attempt(path: &Path, what: &str) -> i32 {
     let size = std::fs::metadata(path).expect("the damaged file").len();
     let model = path.to_str().expect("a UTF-8 path");
-    let mut command = trill(&["run", "-m", model, "-p", "Once upon", "-n", "4", "-c", "64", "-t", "1", "--temp", "0"]);
-    limit_address_space(&mut command, size + EXTRA + PROGRAM);
-    let out = command.stdin(Stdio::null()).output().expect("trill starts");
+    let command = trill(&["run", "-m", model, "-p", "Once upon", "-n", "4", "-c", "64", "-t", "1", "--temp", "0"]);
+    let out = limited(command, size + EXTRA + PROGRAM).stdin(Stdio::null()).output().expect("trill starts");
     let message = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.signal(), None, "{what}: ended by a signal: {message}");
     let code = out.status.code().expect("a code");

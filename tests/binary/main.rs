@@ -1,11 +1,16 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
+mod breaking;
 mod cli;
+mod context;
 mod doctor;
 mod files;
 mod hostile;
+mod limits;
 mod pack;
+mod plan;
 mod quantize;
 mod run;
+mod sessions;
 mod smollm2;
 mod stories;

@@ -2,3 +2,4 @@
 
 pub(crate) mod gguf_file;
 pub(crate) mod memory;
+pub(crate) mod tiny_model;

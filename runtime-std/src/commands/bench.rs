@@ -28,11 +28,11 @@ struct Test {
 }
 
 fn run(options: &Options) -> Outcome {
-    let opened = engine::open(options)?;
+    let mut opened = engine::open(options)?;
     // Room for the longer test, and the model's own limit does not matter to speed.
     let longest = options.bench_prompt.max(options.bench_generate).max(1);
     let options = &Options { context: Some(options.context.unwrap_or(longest).max(longest)), ..options.clone() };
-    let (mut machine, ()) = engine::load(options, &opened, 1, |_, _| Ok(()))?;
+    let (mut machine, ()) = engine::load(options, &mut opened, 1, |_, _, _| Ok(()))?;
     let (prompt, generate) = (tokens(&machine, options.bench_prompt), tokens(&machine, options.bench_generate));
     let (mut pp, mut tg) = (Vec::with_capacity(options.repetitions), Vec::with_capacity(options.repetitions));
     let mut plain = Vec::with_capacity(options.repetitions);

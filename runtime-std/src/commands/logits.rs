@@ -1,6 +1,7 @@
 //! `trill logits`: what the model computes, unvarnished.
 
 use super::Command;
+use super::run::{open_session, restore};
 use crate::engine;
 use crate::exit::{Failure, Outcome};
 use crate::options::Options;
@@ -22,11 +23,11 @@ pub(crate) const LOGITS: Command = Command {
 const ROWS: usize = 8;
 
 fn run(options: &Options) -> Outcome {
-    let opened = engine::open(options)?;
+    let mut opened = engine::open(options)?;
     let tokens = &options.tokens;
     let options = &Options { context: Some(options.context.unwrap_or(tokens.len())), ..options.clone() };
     let rows = if options.all { ROWS.min(tokens.len()) } else { 1 };
-    let (mut machine, ()) = engine::load(options, &opened, rows, |_, _| Ok(()))?;
+    let (mut machine, ()) = engine::load(options, &mut opened, rows, |_, _, _| Ok(()))?;
     let n_vocab = machine.model.hparams.n_vocab;
     let mut writer = Writer { json: options.json, first: true, line: String::new() };
     if options.json {
@@ -44,8 +45,12 @@ fn run(options: &Options) -> Outcome {
         said?;
         read?;
     } else {
+        if let Some(saved) = open_session(options, &opened, &mut machine) {
+            restore(&saved, tokens, &mut machine)?;
+        }
         let logits = machine.read(tokens)?;
         writer.row(logits)?;
+        machine.save(&[], None, true);
     }
     if options.json { text::print("]}\n") } else { Ok(()) }
 }

@@ -9,9 +9,11 @@ mod inspect;
 mod logits;
 mod pack;
 mod perplexity;
+pub(crate) mod plan;
 mod quantize;
 mod run;
 mod tokenize;
+mod tune;
 
 use crate::cli::Set;
 use crate::exit::Outcome;
@@ -21,7 +23,8 @@ use std::ffi::OsStr;
 
 pub(crate) use {
     bench::BENCH, chat::CHAT, convert::CONVERT, detokenize::DETOKENIZE, doctor::DOCTOR, inspect::INSPECT,
-    logits::LOGITS, pack::PACK, perplexity::PERPLEXITY, quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
+    logits::LOGITS, pack::PACK, perplexity::PERPLEXITY, plan::PLAN, quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
+    tune::TUNE,
 };
 
 /// A command.
@@ -43,8 +46,22 @@ pub(crate) struct Command {
 }
 
 /// Every command, in the order of the help text.
-pub(crate) static ALL: &[&Command] =
-    &[&CHAT, &RUN, &BENCH, &PERPLEXITY, &LOGITS, &TOKENIZE, &DETOKENIZE, &INSPECT, &QUANTIZE, &CONVERT, &PACK, &DOCTOR];
+pub(crate) static ALL: &[&Command] = &[
+    &CHAT,
+    &RUN,
+    &BENCH,
+    &PERPLEXITY,
+    &LOGITS,
+    &TOKENIZE,
+    &DETOKENIZE,
+    &INSPECT,
+    &PLAN,
+    &QUANTIZE,
+    &CONVERT,
+    &PACK,
+    &DOCTOR,
+    &TUNE,
+];
 
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
     ALL.iter().copied().find(|c| name == c.name)

@@ -13,7 +13,7 @@ use crate::pack::cost::{self, Bench, Distance};
 use crate::pack::target::{self, Speeds};
 use crate::pack::traffic::Traffic;
 use crate::pack::write::{self, Packed, Provenance};
-use crate::pack::{Fate, Head, Plan, Wish, is_exact, is_for_skipping, plan};
+use crate::pack::{Fate, Head, Plan, Wish, head_name, is_exact, is_for_skipping, plan};
 use crate::report::{json, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -28,7 +28,9 @@ pub(crate) const PACK: Command = Command {
     summary: "rewrites a model into the layouts that run fastest",
     usage: "pack IN OUT [flags]",
     notes: "Ternary matrices with one scale become T3 (1.6 bits a weight) or T2 (2 bits), whichever suits the machine:\n\
-            this one, measured, unless --for names another. The weights stay what they are. The output head becomes\n\
+            this one, measured, unless --for names another. The weights stay what they are. Matrices with a scale for\n\
+            each block (Q1_0, Q2_0, TQ2_0) keep their scales, and their rows are interleaved where that is faster:\n\
+            results have the same bits. The output head becomes\n\
             int8 with a scale for each row unless --head says otherwise; what each choice costs is measured on the\n\
             model and shown. A sketch of the head in 2 bits is added for screening. Only trill reads such files.",
     bit: 1 << 13,
@@ -73,16 +75,18 @@ fn run(options: &Options) -> Outcome {
         return Err(Failure::usage("pack needs IN and OUT").remedy("see trill pack --help"));
     };
     let output = Path::new(output);
-    let opened = engine::open(options)?;
+    let opened = engine::open_to_read(options)?;
     refuse_same_file(input, output)?;
     let model = load(&opened)?;
     signal::catch_interrupts();
     let cores = Cores::find();
     let threads = options.threads.unwrap_or_else(|| cores.threads());
-    let head = head_name(&opened, &model);
-    let wish = Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, threads };
-    let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
+    let head = head_name(&opened.gguf, &model.hparams);
     let kernels = cpu::kernels()?;
+    let interleave = interleaves(options, &opened, &kernels, threads)?;
+    let wish =
+        Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, interleave, threads };
+    let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
     let speeds = choose_layouts(options, &kernels, threads, &mut plans)?;
     let sha256 = write::sha256(opened.file.bytes, options.verbosity)?;
     let target = options.pack_for.map_or_else(|| format!("measured with {}", kernels.name()), |t| t.name().into());
@@ -90,7 +94,7 @@ fn run(options: &Options) -> Outcome {
     let sketch = plans.iter().any(|p| matches!(p.fate, Fate::Sketch(_)));
     let provenance = Provenance { source: &sha256, target: &target, head: head_type, sketch };
     let packed = write::write(&opened.gguf, &plans, &provenance, output, threads, options.verbosity)?;
-    let again = engine::open(&Options { model: Some(output.to_owned()), ..options.clone() })?;
+    let again = engine::open_to_read(&Options { model: Some(output.to_owned()), ..options.clone() })?;
     let new = load(&again)?;
     let pool = Pool::new(threads, &cores);
     let cost = measure(&opened, &model, &new, &kernels, &pool, head);
@@ -110,13 +114,17 @@ fn run(options: &Options) -> Outcome {
 
 fn load(opened: &Opened) -> Outcome<Model<'static>> {
     let layout = |carver: &mut _| Model::load(&opened.gguf, carver).map_err(Failure::from);
-    engine::carve(false, layout).map_err(|f| f.about(&opened.path))
+    engine::carve(layout).map_err(|f| f.about(&opened.path))
 }
 
-/// The name of the matrix that makes the logits.
-fn head_name(opened: &Opened, model: &Model<'_>) -> &'static str {
-    let separate = opened.gguf.tensor("output.weight").is_some() && !model.hparams.arch.always_tied;
-    if separate { "output.weight" } else { "token_embd.weight" }
+/// Whether to interleave the rows of matrices with a scale for each block: where that is faster.
+fn interleaves(options: &Options, opened: &Opened, kernels: &Kernels, threads: usize) -> Outcome<bool> {
+    let mut candidates = opened.gguf.tensors().iter().filter(|t| t.name.starts_with("blk.") && t.n_dims == 2);
+    match (options.pack_for, candidates.find(|t| t.ty.interleaved().is_some())) {
+        (_, None) => Ok(false),
+        (Some(target), _) => Ok(target.interleaves()),
+        (None, Some(t)) => target::interleaving_pays(kernels, threads, t.ty, t.cols()),
+    }
 }
 
 /// Gives every matrix that is packed the layout for its shape.
@@ -160,7 +168,7 @@ fn measure(
     head: &str,
 ) -> Outcome<Cost> {
     let mut tokens = Vec::new();
-    let tokenizer = engine::carve(false, |carver| opened.tokenizer(carver))?;
+    let tokenizer = engine::carve(|carver| opened.tokenizer(carver))?;
     let how = EncodeOptions { add_bos: tokenizer.add_bos(), parse_special: false };
     crate::generate::encode(&tokenizer, cost::TEXT.as_bytes(), how, &mut tokens)?;
     tokens.truncate(cost::TOKENS.min(model.hparams.context_train.max(1)));
@@ -260,7 +268,7 @@ fn as_json(done: &Done<'_>, output: &Path) -> Value {
         .map(|p| {
             let kept = if let Fate::Copied(why) = p.fate { why } else { None };
             let exact = match p.fate {
-                Fate::Copied(_) => true,
+                Fate::Copied(_) | Fate::Interleaved(_) => true,
                 Fate::Packed(_) => is_exact(p.source.ty),
                 Fate::Head(_) | Fate::Sketch(_) => false,
             };

@@ -47,9 +47,10 @@ fn run(options: &Options) -> Outcome {
         return Err(Failure::usage(format!("-c {chunk}: a chunk needs at least 4 tokens")));
     }
     let words = input::file(path)?;
-    let opened = engine::open(options)?;
+    let mut opened = engine::open(options)?;
     let options = &Options { context: Some(chunk), ..options.clone() };
-    let (mut machine, tokenizer) = engine::load(options, &opened, ROWS, |_, carver| opened.tokenizer(carver))?;
+    let (mut machine, tokenizer) =
+        engine::load(options, &mut opened, ROWS, |opened, _, carver| opened.tokenizer(carver))?;
     let mut tokens = Vec::new();
     let add_bos = tokenizer.add_bos();
     encode(&tokenizer, &words, EncodeOptions { add_bos, parse_special: false }, &mut tokens)?;

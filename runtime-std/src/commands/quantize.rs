@@ -61,7 +61,7 @@ fn run(options: &Options) -> Outcome {
     let input = options.model.as_deref().ok_or_else(|| Failure::usage("quantize needs IN, OUT and TYPE"))?;
     let output = Path::new(output);
     let wish = wish(options, &type_name.to_string_lossy())?;
-    let Opened { gguf: model, file, .. } = engine::open(options)?;
+    let Opened { gguf: model, file, .. } = engine::open_to_read(options)?;
     refuse_same_file(input, output)?;
     let plans = plan(&model, &wish).map_err(|f| f.about(input))?;
     signal::catch_interrupts();

@@ -23,7 +23,7 @@ pub(crate) const TOKENIZE: Command = Command {
 };
 
 fn run(options: &Options) -> Outcome {
-    let opened = engine::open(options)?;
+    let opened = engine::open_to_read(options)?;
     let tokenizer = load(&opened)?;
     let add_bos = !options.no_bos && tokenizer.add_bos();
     let how = EncodeOptions { add_bos, parse_special: options.parse_special };
@@ -47,7 +47,7 @@ fn run(options: &Options) -> Outcome {
 
 /// The vocabulary alone: the rest of the file need not be a model that trill can run.
 pub(super) fn load(opened: &Opened) -> Outcome<Tokenizer<'static>> {
-    engine::carve(false, |carver| opened.tokenizer(carver))
+    engine::carve(|carver| opened.tokenizer(carver))
 }
 
 /// Reads a JSON value from each line of the input and writes what `answer` makes of it.

@@ -58,7 +58,7 @@ impl Tensors {
 
     fn add(&mut self, path: PathBuf) -> Outcome {
         // Only the pages of the header are touched.
-        let map = mmap::open(&path, true)?;
+        let map = mmap::open(&path)?;
         let bad = |what: String| Failure::new(Code::Data, what).about(&path);
         let (header, metadata) =
             SafeTensors::read_metadata(map.bytes).map_err(|e| bad(format!("is not a whole safetensors file: {e}")))?;

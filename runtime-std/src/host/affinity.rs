@@ -82,7 +82,7 @@ fn big_cores(cores: Vec<Core>) -> Vec<usize> {
 
 /// CPUs' worth of time the control groups allow, rounded up.
 fn quota() -> usize {
-    let version_2 = super::memory::control_groups().into_iter().filter_map(|folder| {
+    let version_2 = super::cgroup::version_2().into_iter().filter_map(|folder| {
         let text = fs::read_to_string(folder.join("cpu.max")).ok()?;
         let mut words = text.split_whitespace();
         whole_cpus(words.next()?, words.next()?)

@@ -2,7 +2,7 @@
 
 use crate::exit::{Code, Failure, Outcome, reason};
 use std::fs;
-use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// A block of zeroed memory that starts on a page.
 pub(crate) struct Arena(memmap2::MmapMut);
@@ -42,15 +42,48 @@ pub(crate) fn lock(bytes: &[u8]) {
     // SAFETY: mlock changes no memory; the range is a live slice.
     let refused = unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) } != 0;
     if refused {
-        let error = std::io::Error::last_os_error();
-        log::warn!("--mlock: {}; raise the limit with ulimit -l", reason(&error));
+        let why = reason(&std::io::Error::last_os_error());
+        let allowed = lock_limit().map_or("unlimited".to_owned(), size);
+        let wanted = size(bytes.len() as u64);
+        log::warn!(
+            "--mlock: {wanted} could not be locked ({why}; ulimit -l is {allowed}) and may be swapped out; raise it with \
+             ulimit -l unlimited"
+        );
     }
 }
 
-/// Bytes that can still be had: the least of free memory, the control group's and the address space's limit.
-/// Limits that cannot be read do not count.
+/// Bytes that this process may lock.
+fn lock_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_MEMLOCK)
+}
+
+/// What the machine gives. A limit that does not exist or cannot be read is `None`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// Free memory, and what the kernel can free at once: pages of files above all.
+    pub(crate) free: Option<u64>,
+    /// What the tightest control group still gives.
+    pub(crate) group: Option<u64>,
+    /// The whole address space that this process may have (`ulimit -v`).
+    pub(crate) address_space: Option<u64>,
+}
+
+impl Limits {
+    /// The limits as they are now.
+    pub(crate) fn read() -> Limits {
+        Limits { free: free_memory(), group: super::cgroup::memory_left(), address_space: address_space_limit() }
+    }
+
+    /// Bytes that can still be had: the least of all limits.
+    pub(crate) fn available(&self) -> u64 {
+        let space = self.address_space.map(|limit| limit.saturating_sub(address_space().unwrap_or(0)));
+        [self.free, self.group, space].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+}
+
+/// Bytes that can still be had.
 pub(crate) fn available() -> u64 {
-    [free_memory(), control_group_left(), address_space_left()].into_iter().flatten().min().unwrap_or(u64::MAX)
+    Limits::read().available()
 }
 
 /// Bytes in a page.
@@ -59,12 +92,22 @@ pub(crate) fn page_size() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// The most bytes of memory of its own (no file's pages) that this process held, as the kernel counts them.
-pub(crate) fn peak_resident() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let peak = kib_field(&status, "VmHWM:")?;
-    let file = kib_field(&status, "RssFile:")?;
-    Some(peak.saturating_sub(file))
+/// Memory that this process holds, as the kernel counts it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resident {
+    /// The most that was its own at any time. Where pages of files were taken away since, it is too high.
+    pub(crate) peak: u64,
+    /// Pages of files now: the model's, and the program's.
+    pub(crate) file: u64,
+}
+
+impl Resident {
+    /// The counts now.
+    pub(crate) fn read() -> Option<Resident> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let (peak, file) = (kib_field(&status, "VmHWM:")?, kib_field(&status, "RssFile:")?);
+        Some(Resident { peak: peak.saturating_sub(file), file })
+    }
 }
 
 fn free_memory() -> Option<u64> {
@@ -77,51 +120,50 @@ fn kib_field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The folders of this process's control group and of those above it, version 2.
-pub(crate) fn control_groups() -> Vec<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path = own.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/');
-    let mut folder = PathBuf::from("/sys/fs/cgroup").join(path);
-    let mut all = Vec::new();
-    while folder.starts_with("/sys/fs/cgroup") {
-        all.push(folder.clone());
-        folder.pop();
-    }
-    all
+fn address_space_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_AS)
 }
 
-fn control_group_left() -> Option<u64> {
-    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let version_2 = control_groups().into_iter().filter_map(|folder| {
-        let most = number(folder.join("memory.max"))?;
-        Some(most.saturating_sub(in_use(&folder, number(folder.join("memory.current"))?, "inactive_file")))
-    });
-    let folder = PathBuf::from("/sys/fs/cgroup/memory");
-    let version_1 = number(folder.join("memory.limit_in_bytes")).and_then(|most| {
-        let used = number(folder.join("memory.usage_in_bytes"))?;
-        Some(most.saturating_sub(in_use(&folder, used, "total_inactive_file")))
-    });
-    version_2.chain(version_1).min()
-}
-
-/// Memory used less the file pages that the kernel can drop at once.
-fn in_use(folder: &std::path::Path, used: u64, droppable: &str) -> u64 {
-    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-    let pages = stat.lines().find_map(|l| l.strip_prefix(droppable)?.trim().parse::<u64>().ok());
-    used.saturating_sub(pages.unwrap_or(0))
-}
-
-fn address_space_left() -> Option<u64> {
+/// What `ulimit` shows of a resource; `None` if it is unlimited.
+pub(crate) fn soft_limit(resource: Resource) -> Option<u64> {
     // SAFETY: a zeroed rlimit is a valid value; getrlimit only fills it.
     let limit = unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
-        (libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) == 0).then_some(limit.rlim_cur)?
+        (libc::getrlimit(resource, &raw mut limit) == 0).then_some(limit.rlim_cur)?
     };
-    if limit == libc::RLIM_INFINITY {
-        return None;
-    }
+    (limit != libc::RLIM_INFINITY).then_some(limit)
+}
+
+#[cfg(target_env = "gnu")]
+pub(crate) type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub(crate) type Resource = libc::c_int;
+
+/// Bytes of address space that this process has.
+fn address_space() -> Option<u64> {
     let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split_whitespace().next()?.parse().ok()?;
-    Some(limit.saturating_sub(pages.saturating_mul(page_size() as u64)))
+    pages.checked_mul(page_size() as u64)
+}
+
+static AT_START: OnceLock<u64> = OnceLock::new();
+
+/// Notes how much address space the program has before it does anything, and asks for one heap for all threads, so
+/// that no thread reserves one of its own.
+pub(crate) fn start() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt sets a parameter of the allocator; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+    // The first stack holds the arguments, whatever their length: it is counted with the stacks.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let (all, stack) = (kib_field(&status, "VmSize:"), kib_field(&status, "VmStk:"));
+    let _ = AT_START.set(all.unwrap_or(0).saturating_sub(stack.unwrap_or(0)));
+}
+
+/// Bytes of address space that the program had at its start: code, libraries, the first heap.
+pub(crate) fn address_space_at_start() -> u64 {
+    AT_START.get().copied().unwrap_or(0)
 }
 
 /// A number of bytes for people.

@@ -1,24 +1,23 @@
 //! The model file in memory: mapped, or copied.
 
-use super::memory::Arena;
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome, reason};
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The bytes of a file. They stay until the program ends: a process runs one model.
 pub(crate) struct ModelFile {
     pub(crate) bytes: &'static [u8],
-    /// Whether the bytes are pages of the file rather than a copy.
-    pub(crate) mapped: bool,
+    /// Where a copy is read from.
+    file: Option<File>,
 }
 
-/// Maps `path`, or copies it where `map` is false.
+/// Maps `path`.
 ///
 /// A mapped file must not be cut short while it is in use: see [`super::signal::explain_bus_errors`].
-pub(crate) fn open(path: &Path, map: bool) -> Outcome<ModelFile> {
-    let mut file = File::open(path).map_err(|e| Failure::file(path, &e))?;
+pub(crate) fn open(path: &Path) -> Outcome<ModelFile> {
+    let file = File::open(path).map_err(|e| Failure::file(path, &e))?;
     let about = file.metadata().map_err(|e| Failure::file(path, &e))?;
     if about.is_dir() {
         return Err(Failure::new(Code::NoInput, "is a folder, not a model file").about(path));
@@ -27,21 +26,21 @@ pub(crate) fn open(path: &Path, map: bool) -> Outcome<ModelFile> {
         let what = if about.is_file() { "is empty" } else { "is not a regular file" };
         return Err(Failure::new(Code::Data, what).about(path));
     }
-    if map {
-        super::signal::explain_bus_errors();
-        // SAFETY: the mapping is read-only and private to us; that nobody changes the file meanwhile is what
-        // the user is told in the documentation, and what `--no-mmap` is for.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Failure::file(path, &e))?;
-        // Where the file system keeps files in large pages, the file is read in large pieces and its addresses are
-        // found faster: a quarter more speed. A hint, no more.
-        let _ = map.advise(memmap2::Advice::HugePage);
-        return Ok(ModelFile { bytes: Box::leak(Box::new(map)), mapped: true });
-    }
-    let length = usize::try_from(about.len()).map_err(|_| Failure::new(Code::Memory, "is too large").about(path))?;
-    let copy = Arena::reserve(length).map_err(|f| f.about(path))?.leak();
-    let copy = &mut copy[..length];
-    file.read_exact(copy).map_err(|e| Failure::file(path, &e))?;
-    Ok(ModelFile { bytes: copy, mapped: false })
+    super::signal::explain_bus_errors();
+    // SAFETY: the mapping is read-only and private to us; that nobody changes the file meanwhile is what
+    // the user is told in the documentation, and what `--no-mmap` is for.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Failure::file(path, &e))?;
+    // Where the file system keeps files in large pages, the file is read in large pieces and its addresses are
+    // found faster: a quarter more speed. A hint, no more.
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(ModelFile { bytes: Box::leak(Box::new(map)), file: Some(file) })
+}
+
+/// Maps a file that nobody else writes: its lock is held.
+pub(crate) fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
+    super::signal::explain_bus_errors();
+    // SAFETY: the mapping is read-only and private to us, and other processes of ours respect the lock.
+    unsafe { memmap2::Mmap::map(file) }
 }
 
 /// Drops a written file from the system's cache, where it lies in small pages: whoever maps it next reads what is on
@@ -52,6 +51,23 @@ pub(crate) fn forget(file: &File) {
 }
 
 impl ModelFile {
+    /// Bytes that are part of the program.
+    pub(crate) fn in_program(bytes: &'static [u8]) -> ModelFile {
+        ModelFile { bytes, file: None }
+    }
+
+    /// A copy in `memory`, which has the file's length. It is read, not taken from the mapping: a file that breaks
+    /// away is an error then, not a signal.
+    pub(crate) fn copy(&self, memory: &'static mut [u8]) -> Outcome<ModelFile> {
+        match &self.file {
+            Some(file) => file
+                .read_exact_at(memory, 0)
+                .map_err(|e| Failure::new(Code::Io, format!("could not be read to its end: {}", reason(&e))))?,
+            None => memory.copy_from_slice(self.bytes),
+        }
+        Ok(ModelFile { bytes: memory, file: None })
+    }
+
     /// Asks the system to keep the bytes in memory.
     pub(crate) fn lock(&self) {
         super::memory::lock(self.bytes);

@@ -3,6 +3,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod allocations;
+pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod memory;

@@ -4,6 +4,7 @@
 //! about a millisecond, because the next token comes at once, and then sleep until they are woken.
 
 use super::affinity::{self, Cores};
+use super::memory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
@@ -65,6 +66,10 @@ impl Pool {
         if let Some(cpus) = &pin_to {
             affinity::pin(cpus);
         }
+        // The first thread's stack grows as it is used, to what `ulimit -s` says.
+        if memory::soft_limit(libc::RLIMIT_STACK).is_none_or(|limit| limit > 2 * STACK as u64) {
+            touch_stack();
+        }
         let mut workers = Vec::with_capacity(threads.saturating_sub(1));
         for index in 1..threads {
             let (shared, pin_to) = (Arc::clone(&shared), pin_to.clone());
@@ -73,6 +78,7 @@ impl Pool {
                     if let Some(cpus) = pin_to {
                         affinity::pin(&cpus);
                     }
+                    touch_stack();
                     shared.started.fetch_add(1, Ordering::Relaxed);
                     shared.serve(index);
                 });
@@ -97,6 +103,20 @@ impl Pool {
 
 /// Bytes of a worker's stack: kernels keep a few tiles there.
 pub(crate) const STACK: usize = 512 << 10;
+/// What thread libraries keep in a stack beside the frames, and the frames that are there already.
+const STACK_TAKEN: usize = 32 << 10;
+
+/// Uses the calling thread's stack to its end once, so that no page of it has to be found later.
+#[inline(never)]
+fn touch_stack() {
+    let mut pages = [std::mem::MaybeUninit::<u8>::uninit(); STACK - STACK_TAKEN];
+    for page in pages.chunks_mut(1024) {
+        if let Some(first) = page.first_mut() {
+            std::hint::black_box(first.write(0));
+        }
+    }
+    std::hint::black_box(&pages);
+}
 
 impl Executor for Pool {
     fn threads(&self) -> usize {

@@ -52,8 +52,8 @@ impl Progress {
         let percent = done as u128 * 100 / total as u128;
         let left = now / done as f64 * (total - done) as f64;
         match self.style {
-            Style::Redraw => eprint!("\r{what}: {done} of {total} {unit}, {percent} %, {} left\x1b[K", span(left)),
-            _ => eprintln!("trill: {what}: {done} of {total} {unit}, {percent} %, {} left", span(left)),
+            Style::Redraw => eprint!("\r{what}: {done} of {total} {unit}, {percent} %, {} left\x1b[K", Span(left)),
+            _ => eprintln!("trill: {what}: {done} of {total} {unit}, {percent} %, {} left", Span(left)),
         }
     }
 }
@@ -66,13 +66,17 @@ impl Drop for Progress {
     }
 }
 
-/// Seconds for people.
-fn span(seconds: f64) -> String {
-    let whole = seconds.ceil() as u64;
-    match whole {
-        0..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+/// Seconds for people. Shown while a model runs: nothing is allocated for it.
+struct Span(f64);
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let whole = self.0.ceil() as u64;
+        match whole {
+            0..60 => write!(f, "{whole} s"),
+            60..3600 => write!(f, "{} min {} s", whole / 60, whole % 60),
+            _ => write!(f, "{} h {} min", whole / 3600, whole % 3600 / 60),
+        }
     }
 }
 
@@ -82,6 +86,7 @@ mod tests {
 
     #[test]
     fn spans() {
-        assert_eq!((span(0.2), span(61.0), span(7260.0)), ("1 s".into(), "1 min 1 s".into(), "2 h 1 min".into()));
+        let texts = [0.2, 61.0, 7260.0].map(|seconds| Span(seconds).to_string());
+        assert_eq!(texts, ["1 s", "1 min 1 s", "2 h 1 min"]);
     }
 }

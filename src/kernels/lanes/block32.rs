@@ -1,6 +1,7 @@
 //! The types whose activation has a scale per 32 values, but for the ternary ones.
 
-use super::{At, Lanes, Rows, Sink, Sums, Unpack};
+use super::style::{Narrow, Scaled, ScaledMin, Signed, Wide};
+use super::{At, Lanes, Rows, Scales, Sink, Unpack};
 use crate::quant::QuantType;
 
 /// `acc + isum * (d * da)`.
@@ -14,7 +15,7 @@ pub(super) fn scaled<S: Lanes>(s: S, acc: S::V, sum: S::V, d: S::V, da: f32) -> 
 /// # Safety
 /// `act` has sub-block `i`.
 #[inline(always)]
-unsafe fn scaled_min<S: Lanes>(s: S, acc: S::V, sum: S::V, [d, m]: [S::V; 2], act: At, i: usize) -> S::V {
+pub(super) unsafe fn scaled_min<S: Lanes>(s: S, acc: S::V, sum: S::V, [d, m]: [S::V; 2], act: At, i: usize) -> S::V {
     // SAFETY: by contract.
     let (da, bsum) = unsafe { (act.scale(i), act.bsum(i)) };
     let dot = s.fmul(s.float(sum), s.fmul(d, s.splat(da.to_bits())));
@@ -77,156 +78,72 @@ unsafe fn nibbles<S: Lanes>(s: S, at: Rows, high: Option<S::V>, put: &mut impl S
     }
 }
 
-/// A type: bytes and weights of a block, largest code, scales; how it unpacks; and how the sum of sub-block `i`
-/// goes into the row's.
+/// A type: bytes and weights of a block, largest code, what codes are more than weights, style; and how it unpacks.
 macro_rules! block32 {
-    ($ty:ident, $bytes:literal, $block:literal, $max:expr, [$($scales:tt)*],
-     |$s:ident, $at:ident, $put:ident| $unpack:expr,
-     |$acc:ident, $sum:ident, $w:ident, $act:ident, $i:ident| $fold:expr) => {
+    ($ty:ident, $bytes:literal, $block:literal, $max:expr, $offset:expr, $style:ty,
+     |$s:ident, $at:ident, $put:ident| $unpack:expr) => {
         pub(in crate::kernels) struct $ty;
 
         impl Unpack for $ty {
             const TYPE: QuantType = QuantType::$ty;
             const BLOCK: usize = $block;
             const BYTES: usize = $bytes;
-            const SUB: usize = 32;
             const CODE_MAX: Option<usize> = $max;
-            type Scales<V: Copy> = $($scales)*;
+            const OFFSET: i32 = $offset;
+            type Style = $style;
 
             #[inline(always)]
-            unsafe fn unpack<S: Lanes>(
-                $s: S,
-                $at: Rows,
-                $put: &mut impl Sink<S>,
-            ) -> Self::Scales<S::V> {
+            unsafe fn unpack<S: Lanes>($s: S, $at: Rows, $put: &mut impl Sink<S>) -> Scales<Self, S> {
                 // SAFETY: every row holds a block of these bytes, by contract.
                 unsafe { $unpack }
-            }
-
-            #[inline(always)]
-            unsafe fn fold<S: Lanes>(
-                $s: S,
-                $w: &Self::Scales<S::V>,
-                $i: usize,
-                $sum: S::V,
-                $act: At,
-                sums: &mut Sums<S::V>,
-            ) {
-                let $acc = sums.acc;
-                // SAFETY: the activation has sub-block `i`, by contract.
-                sums.acc = unsafe { $fold };
             }
         }
     };
 }
 pub(super) use block32;
 
-block32!(
-    Q4_0,
-    18,
-    32,
-    Some(15),
-    [V],
-    |s, at, put| {
-        nibbles(s, at.at(2), None, put);
-        s.half(s.load(at))
-    },
-    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 8, act, i), *d, act.scale(i))
-);
+block32!(Q4_0, 18, 32, Some(15), 8, Scaled<Narrow>, |s, at, put| {
+    nibbles(s, at.at(2), None, put);
+    s.half(s.load(at))
+});
 
-block32!(
-    Q4_1,
-    20,
-    32,
-    Some(15),
-    [[V; 2]],
-    |s, at, put| {
-        nibbles(s, at.at(4), None, put);
-        two_halves(s, s.load(at))
-    },
-    |acc, sum, dm, act, i| scaled_min(s, acc, sum, *dm, act, i)
-);
+block32!(Q4_1, 20, 32, Some(15), 0, ScaledMin<Narrow>, |s, at, put| {
+    nibbles(s, at.at(4), None, put);
+    two_halves(s, s.load(at))
+});
 
-block32!(
-    Q5_0,
-    22,
-    32,
-    Some(31),
-    [V],
-    |s, at, put| {
-        nibbles(s, at.at(6), Some(s.load(at.at(2))), put);
-        s.half(s.load(at))
-    },
-    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 16, act, i), *d, act.scale(i))
-);
+block32!(Q5_0, 22, 32, Some(31), 16, Scaled<Wide>, |s, at, put| {
+    nibbles(s, at.at(6), Some(s.load(at.at(2))), put);
+    s.half(s.load(at))
+});
 
-block32!(
-    Q5_1,
-    24,
-    32,
-    Some(31),
-    [[V; 2]],
-    |s, at, put| {
-        nibbles(s, at.at(8), Some(s.load(at.at(4))), put);
-        two_halves(s, s.load(at))
-    },
-    |acc, sum, dm, act, i| scaled_min(s, acc, sum, *dm, act, i)
-);
+block32!(Q5_1, 24, 32, Some(31), 0, ScaledMin<Wide>, |s, at, put| {
+    nibbles(s, at.at(8), Some(s.load(at.at(4))), put);
+    two_halves(s, s.load(at))
+});
 
-block32!(
-    Q8_0,
-    34,
-    32,
-    None,
-    [V],
-    |s, at, put| {
-        unroll!(half in 0 1 => {
-            let codes = at.at(2 + 16 * half).load4(s);
-            unroll!(i in 0 1 2 3 => put.put(4 * half + i, s.signed(codes[i])));
-        });
-        s.half(s.load(at))
-    },
-    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, S::BIAS, act, i), *d, act.scale(i))
-);
+block32!(Q8_0, 34, 32, None, 0, Scaled<Signed>, |s, at, put| {
+    unroll!(half in 0 1 => {
+        let codes = at.at(2 + 16 * half).load4(s);
+        unroll!(i in 0 1 2 3 => put.put(4 * half + i, s.signed(codes[i])));
+    });
+    s.half(s.load(at))
+});
 
-// Code 1 for the weight d, 0 for -d: their sum is 2 * sum(code * q) - sum(q).
-block32!(
-    Q1_0,
-    18,
-    128,
-    Some(1),
-    [V],
-    |s, at, put| {
-        let signs = at.at(2).load4(s);
-        unroll!(i in 0 1 2 3 => unroll!(c in 0 1 2 3 4 5 6 7 => put.put(8 * i + c, s.bits(signs[i], c, 0))));
-        s.half(s.load(at))
-    },
-    |acc, sum, d, act, i| scaled(s, acc, centred(s, s.add(sum, sum), 1, act, i), *d, act.scale(i))
-);
+// Code 2 for the weight d, 0 for -d.
+block32!(Q1_0, 18, 128, Some(2), 1, Scaled<Narrow>, |s, at, put| {
+    let signs = at.at(2).load4(s);
+    unroll!(i in 0 1 2 3 => unroll!(c in 0 1 2 3 4 5 6 7 => put.put(8 * i + c, s.bits(signs[i], c, 1))));
+    s.half(s.load(at))
+});
 
-block32!(
-    Q2_0,
-    18,
-    64,
-    Some(3),
-    [V],
-    |s, at, put| {
-        crumbs(s, at.at(2), 0, put);
-        s.half(s.load(at))
-    },
-    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 1, act, i), *d, act.scale(i))
-);
+block32!(Q2_0, 18, 64, Some(3), 1, Scaled<Narrow>, |s, at, put| {
+    crumbs(s, at.at(2), 0, put);
+    s.half(s.load(at))
+});
 
-block32!(
-    Q2_0_G128,
-    34,
-    128,
-    Some(3),
-    [V],
-    |s, at, put| {
-        crumbs(s, at.at(2), 0, put);
-        crumbs(s, at.at(18), 16, put);
-        s.half(s.load(at))
-    },
-    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 1, act, i), *d, act.scale(i))
-);
+block32!(Q2_0_G128, 34, 128, Some(3), 1, Scaled<Narrow>, |s, at, put| {
+    crumbs(s, at.at(2), 0, put);
+    crumbs(s, at.at(18), 16, put);
+    s.half(s.load(at))
+});

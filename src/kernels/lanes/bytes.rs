@@ -1,6 +1,7 @@
 //! trill's own types whose rows stand alone: Q8R (8 bits), B1 and B1_64 (signs on both sides).
 
-use super::{At, Lanes, RowEnd, Rows, Sink, Sums, Unpack};
+use super::style::{ScaledSigns, Signed, Signs, Whole, of_signs};
+use super::{Lanes, RowEnd, Rows, Sink, Unpack};
 use crate::quant::QuantType;
 
 pub(in crate::kernels) struct Q8R;
@@ -9,9 +10,8 @@ impl Unpack for Q8R {
     const TYPE: QuantType = QuantType::Q8R;
     const BLOCK: usize = 32;
     const BYTES: usize = 32;
-    const SUB: usize = 32;
     const CODE_MAX: Option<usize> = None;
-    type Scales<V: Copy> = ();
+    type Style = Whole<Signed, 32>;
 
     #[inline(always)]
     unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) {
@@ -24,11 +24,6 @@ impl Unpack for Q8R {
         }
     }
 
-    #[inline(always)]
-    unsafe fn fold<S: Lanes>(s: S, _: &(), _: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
-        sums.acc = s.add(sums.acc, sum);
-    }
-
     /// `((isum as f32) / d) * scale`, the scale after the last block. Sums of biased codes may wrap, and wrap back.
     #[inline(always)]
     unsafe fn end<S: Lanes>(s: S, acc: S::V, row: RowEnd) -> S::V {
@@ -38,32 +33,19 @@ impl Unpack for Q8R {
     }
 }
 
-/// Sums of products of signs, from how many of `cols` differ.
-#[inline(always)]
-fn of_signs<S: Lanes>(s: S, differ: S::V, cols: usize) -> S::V {
-    s.float(s.sub(s.splat(cols as u32), s.add(differ, differ)))
-}
-
 pub(in crate::kernels) struct B1;
 
 impl Unpack for B1 {
     const TYPE: QuantType = QuantType::B1;
     const BLOCK: usize = 64;
     const BYTES: usize = 8;
-    const SUB: usize = 64;
     const CODE_MAX: Option<usize> = Some(1);
-    const SIGNS: bool = true;
-    type Scales<V: Copy> = ();
+    type Style = Whole<Signs, 64>;
 
     #[inline(always)]
     unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) {
         // SAFETY: every row holds a block of 8 bytes, by contract.
         unsafe { unroll!(c in 0 1 => put.put(c, at.at(4 * c).load(s))) }
-    }
-
-    #[inline(always)]
-    unsafe fn fold<S: Lanes>(s: S, _: &(), _: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
-        sums.acc = s.add(sums.acc, sum);
     }
 
     /// `(isum as f32) * alpha`, `alpha` after the last block.
@@ -80,10 +62,8 @@ impl Unpack for B1_64 {
     const TYPE: QuantType = QuantType::B1_64;
     const BLOCK: usize = 64;
     const BYTES: usize = 10;
-    const SUB: usize = 64;
     const CODE_MAX: Option<usize> = Some(1);
-    const SIGNS: bool = true;
-    type Scales<V: Copy> = V;
+    type Style = ScaledSigns;
 
     #[inline(always)]
     unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) -> S::V {
@@ -92,11 +72,5 @@ impl Unpack for B1_64 {
             unroll!(c in 0 1 => put.put(c, at.at(4 * c).load(s)));
             s.half(s.shr(s.load(at.at(6)), 16))
         }
-    }
-
-    /// `acc + (isum as f32) * alpha`.
-    #[inline(always)]
-    unsafe fn fold<S: Lanes>(s: S, alpha: &S::V, _: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
-        sums.acc = s.fadd(sums.acc, s.fmul(of_signs(s, sum, 64), *alpha));
     }
 }

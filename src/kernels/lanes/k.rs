@@ -1,17 +1,9 @@
 //! The K types: 256 weights in sub-blocks with integer scales.
 
-use super::block32::{joined, scaled, two_halves};
-use super::{At, Lanes, Rows, Sink, Sums, Unpack};
+use super::block32::{joined, two_halves};
+use super::style::{Affine, Narrow, SubScaled, SubScales, Wide};
+use super::{Lanes, Rows, Scales, Sink, Unpack};
 use crate::quant::QuantType;
-
-/// Scales of sub-blocks (i32), factors for the activation's group sums (pairs of i16, for two groups of 16), and one
-/// or two f32 scales.
-#[derive(Clone, Copy)]
-pub(in crate::kernels) struct Scales<V, const SUBS: usize, const D: usize> {
-    subs: [V; SUBS],
-    pairs: [V; 8],
-    d: [V; D],
-}
 
 /// Bytes of each lane as integers, `N / 4` vectors after another.
 #[inline(always)]
@@ -35,64 +27,27 @@ fn pairs<S: Lanes>(s: S, from: &[S::V; 16]) -> [S::V; 8] {
     all
 }
 
-/// `sum_j(factor_j * bsum_j)`.
-///
-/// # Safety
-/// `act` is a block of 256.
-#[inline(always)]
-unsafe fn weighted_bsums<S: Lanes>(s: S, pairs: &[S::V; 8], act: At) -> S::V {
-    let mut sum = s.splat(0);
-    for (i, factors) in pairs.iter().enumerate() {
-        // SAFETY: a block of 256 has 16 group sums.
-        sum = s.madd(sum, *factors, unsafe { s.broadcast(act.bsums.add(2 * i).cast()) });
-    }
-    sum
-}
-
-/// A type: bytes, largest code, columns of a sub-block; how it unpacks; and how a block ends, from the sum of
-/// `scale_j * sum(code * q)` and that of `factor_j * bsum_j`.
+/// A type: bytes, largest code, what codes are more than weights, style; and how it unpacks.
 macro_rules! k_type {
-    ($ty:ident, $bytes:literal, $max:literal, $sub:literal, $d:literal,
-     |$s:ident, $at:ident, $put:ident| $unpack:expr,
-     |$acc:ident, $isum:ident, $bsum:ident, $w:ident, $da:ident| $finish:expr) => {
+    ($ty:ident, $bytes:literal, $max:literal, $offset:literal, $style:ty,
+     |$s:ident, $at:ident, $put:ident| $unpack:expr) => {
         pub(in crate::kernels) struct $ty;
 
         impl Unpack for $ty {
             const TYPE: QuantType = QuantType::$ty;
             const BLOCK: usize = 256;
             const BYTES: usize = $bytes;
-            const SUB: usize = $sub;
             const CODE_MAX: Option<usize> = Some($max);
-            type Scales<V: Copy> = Scales<V, { 256 / $sub }, $d>;
+            const OFFSET: i32 = $offset;
+            type Style = $style;
 
             #[inline(always)]
-            unsafe fn unpack<S: Lanes>($s: S, $at: Rows, $put: &mut impl Sink<S>) -> Self::Scales<S::V> {
+            unsafe fn unpack<S: Lanes>($s: S, $at: Rows, $put: &mut impl Sink<S>) -> Scales<Self, S> {
                 // SAFETY: every row holds a block of these bytes, by contract.
                 unsafe { $unpack }
             }
-
-            #[inline(always)]
-            unsafe fn fold<S: Lanes>(s: S, w: &Self::Scales<S::V>, i: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
-                sums.total = s.add(sums.total, s.mul(sum, w.subs[i]));
-            }
-
-            #[inline(always)]
-            unsafe fn finish<S: Lanes>($s: S, $w: &Self::Scales<S::V>, act: At, sums: &mut Sums<S::V>) {
-                // SAFETY: the activation is a block of 256, by contract.
-                let ($bsum, $da) = unsafe { (weighted_bsums($s, &$w.pairs, act), act.scale(0)) };
-                let ($acc, $isum) = (sums.acc, sums.total);
-                sums.acc = $finish;
-            }
         }
     };
-}
-
-/// `acc + (isum * (d * da) - msum * (dmin * da))`.
-#[inline(always)]
-fn affine<S: Lanes>(s: S, acc: S::V, isum: S::V, msum: S::V, [d, dmin]: [S::V; 2], da: f32) -> S::V {
-    let da = s.splat(da.to_bits());
-    let (dot, min) = (s.fmul(s.float(isum), s.fmul(d, da)), s.fmul(s.float(msum), s.fmul(dmin, da)));
-    s.fadd(acc, s.fsub(dot, min))
 }
 
 /// 32 bytes of every row.
@@ -111,7 +66,7 @@ unsafe fn load8<S: Lanes>(s: S, at: Rows) -> [S::V; 8] {
 /// # Safety
 /// Every row holds 16 bytes.
 #[inline(always)]
-unsafe fn scales_and_mins<S: Lanes>(s: S, at: Rows) -> Scales<S::V, 8, 2> {
+unsafe fn scales_and_mins<S: Lanes>(s: S, at: Rows) -> SubScales<S::V, 8, 2> {
     // SAFETY: by contract.
     let [d, a, b, c] = unsafe { at.load4(s) };
     let (six, low, top) = (s.splat(0x3f3f_3f3f), s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
@@ -121,15 +76,15 @@ unsafe fn scales_and_mins<S: Lanes>(s: S, at: Rows) -> Scales<S::V, 8, 2> {
     for min in &mut pairs {
         *min = s.or(*min, s.shl(*min, 16));
     }
-    Scales { subs: bytes::<S, 8, false>(s, &scales), pairs, d: two_halves(s, d) }
+    SubScales { subs: bytes::<S, 8, false>(s, &scales), pairs, d: two_halves(s, d) }
 }
 
 k_type!(
     Q2_K,
     84,
     3,
-    16,
-    2,
+    0,
+    Affine<Narrow, 16>,
     |s, at, put| {
         let low = s.splat(0x0f0f_0f0f);
         unroll!(part in 0 1 => {
@@ -144,21 +99,20 @@ k_type!(
             scales[i] = s.and(both[i], low);
             mins[i] = s.and(s.shr(both[i], 4), low);
         }
-        Scales {
+        SubScales {
             subs: bytes::<S, 16, false>(s, &scales),
             pairs: pairs(s, &bytes::<S, 16, false>(s, &mins)),
             d: two_halves(s, s.load(at.at(80))),
         }
-    },
-    |acc, isum, msum, w, da| affine(s, acc, isum, msum, w.d, da)
+    }
 );
 
 k_type!(
     Q4_K,
     144,
     15,
-    32,
-    2,
+    0,
+    Affine<Narrow, 8>,
     |s, at, put| {
         let low = s.splat(0x0f0f_0f0f);
         unroll!(part in 0 1 2 3 => {
@@ -169,16 +123,15 @@ k_type!(
             });
         });
         scales_and_mins(s, at)
-    },
-    |acc, isum, msum, w, da| affine(s, acc, isum, msum, w.d, da)
+    }
 );
 
 k_type!(
     Q5_K,
     176,
     31,
-    32,
-    2,
+    0,
+    Affine<Wide, 8>,
     |s, at, put| {
         let (low, fifth) = (s.splat(0x0f0f_0f0f), s.splat(0x1010_1010));
         let high = load8(s, at.at(16));
@@ -191,69 +144,52 @@ k_type!(
             }));
         });
         scales_and_mins(s, at)
-    },
-    |acc, isum, msum, w, da| affine(s, acc, isum, msum, w.d, da)
+    }
 );
 
-k_type!(
-    Q3_K,
-    110,
-    7,
-    16,
-    1,
-    |s, at, put| {
-        let high = load8(s, at);
-        unroll!(part in 0 1 => {
-            let v = load8(s, at.at(32 + 32 * part));
-            unroll!(i in 0 1 2 3 4 5 6 7 => unroll!(plane in 0 1 2 3 => {
-                let bit = 4 * part + plane;
-                let third = if bit < 2 { s.shl(high[i], 2 - bit as u32) } else { s.shr(high[i], bit as u32 - 2) };
-                let codes = s.and(s.shr(v[i], 2 * plane as u32), s.splat(0x0303_0303));
-                put.put(8 * bit + i, s.or(codes, s.and(third, s.splat(0x0404_0404))));
-            }));
-        });
-        let [w0, w1, w2, w3] = at.at(94).load4(s);
-        let (a, b, t) = (joined(s, w0, w1), joined(s, w1, w2), joined(s, w2, w3));
-        let nibbles = [a, b, s.shr(a, 4), s.shr(b, 4)];
-        let twos = [s.shl(t, 4), s.shl(t, 2), t, s.shr(t, 2)];
-        let mut scales = nibbles;
-        for i in 0..4 {
-            scales[i] = s.or(s.and(nibbles[i], s.splat(0x0f0f_0f0f)), s.and(twos[i], s.splat(0x3030_3030)));
-        }
-        let mut subs = bytes::<S, 16, false>(s, &scales);
-        for sub in &mut subs {
-            *sub = s.sub(*sub, s.splat(32));
-        }
-        Scales { subs, pairs: pairs(s, &subs), d: [s.half(s.shr(w3, 16))] }
-    },
-    |acc, isum, bsum, w, da| scaled(s, acc, s.sub(isum, s.shl(bsum, 2)), w.d[0], da)
-);
+k_type!(Q3_K, 110, 7, 4, SubScaled<Narrow>, |s, at, put| {
+    let high = load8(s, at);
+    unroll!(part in 0 1 => {
+        let v = load8(s, at.at(32 + 32 * part));
+        unroll!(i in 0 1 2 3 4 5 6 7 => unroll!(plane in 0 1 2 3 => {
+            let bit = 4 * part + plane;
+            let third = if bit < 2 { s.shl(high[i], 2 - bit as u32) } else { s.shr(high[i], bit as u32 - 2) };
+            let codes = s.and(s.shr(v[i], 2 * plane as u32), s.splat(0x0303_0303));
+            put.put(8 * bit + i, s.or(codes, s.and(third, s.splat(0x0404_0404))));
+        }));
+    });
+    let [w0, w1, w2, w3] = at.at(94).load4(s);
+    let (a, b, t) = (joined(s, w0, w1), joined(s, w1, w2), joined(s, w2, w3));
+    let nibbles = [a, b, s.shr(a, 4), s.shr(b, 4)];
+    let twos = [s.shl(t, 4), s.shl(t, 2), t, s.shr(t, 2)];
+    let mut scales = nibbles;
+    for i in 0..4 {
+        scales[i] = s.or(s.and(nibbles[i], s.splat(0x0f0f_0f0f)), s.and(twos[i], s.splat(0x3030_3030)));
+    }
+    let mut subs = bytes::<S, 16, false>(s, &scales);
+    for sub in &mut subs {
+        *sub = s.sub(*sub, s.splat(32));
+    }
+    SubScales { subs, pairs: pairs(s, &subs), d: [s.half(s.shr(w3, 16))] }
+});
 
-k_type!(
-    Q6_K,
-    210,
-    63,
-    16,
-    1,
-    |s, at, put| {
-        let (low, top) = (s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
-        unroll!(part in 0 1 => {
-            let high = load8(s, at.at(128 + 32 * part));
-            unroll!(quarter in 0 1 => {
-                let v = load8(s, at.at(64 * part + 32 * quarter));
-                unroll!(i in 0 1 2 3 4 5 6 7 => {
-                    let (first, second) = match quarter {
-                        0 => (s.shl(high[i], 4), high[i]),
-                        _ => (s.shl(high[i], 2), s.shr(high[i], 2)),
-                    };
-                    let c = 32 * part + 8 * quarter + i;
-                    put.put(c, s.or(s.and(v[i], low), s.and(first, top)));
-                    put.put(c + 16, s.or(s.and(s.shr(v[i], 4), low), s.and(second, top)));
-                });
+k_type!(Q6_K, 210, 63, 32, SubScaled<Wide>, |s, at, put| {
+    let (low, top) = (s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
+    unroll!(part in 0 1 => {
+        let high = load8(s, at.at(128 + 32 * part));
+        unroll!(quarter in 0 1 => {
+            let v = load8(s, at.at(64 * part + 32 * quarter));
+            unroll!(i in 0 1 2 3 4 5 6 7 => {
+                let (first, second) = match quarter {
+                    0 => (s.shl(high[i], 4), high[i]),
+                    _ => (s.shl(high[i], 2), s.shr(high[i], 2)),
+                };
+                let c = 32 * part + 8 * quarter + i;
+                put.put(c, s.or(s.and(v[i], low), s.and(first, top)));
+                put.put(c + 16, s.or(s.and(s.shr(v[i], 4), low), s.and(second, top)));
             });
         });
-        let subs = bytes::<S, 16, true>(s, &at.at(192).load4(s));
-        Scales { subs, pairs: pairs(s, &subs), d: [s.half(s.shr(s.load(at.at(206)), 16))] }
-    },
-    |acc, isum, bsum, w, da| scaled(s, acc, s.sub(isum, s.shl(bsum, 5)), w.d[0], da)
-);
+    });
+    let subs = bytes::<S, 16, true>(s, &at.at(192).load4(s));
+    SubScales { subs, pairs: pairs(s, &subs), d: [s.half(s.shr(s.load(at.at(206)), 16))] }
+});

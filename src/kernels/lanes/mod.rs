@@ -7,7 +7,8 @@
 //! columns is one dword, broadcast.
 //!
 //! [`Unpack`] is a weight type, [`Lanes`] an instruction set; [`rows`] joins them. One token consumes code
-//! vectors as they are made; more tokens share a panel of [`PANEL`] columns that stays in the L1 cache.
+//! vectors as they are made; more tokens share a panel of them, see [`gemm`]. How integers become floats is a
+//! [`Style`], which types share.
 //! Everything is `#[inline(always)]` into one function that enables the instructions.
 #![allow(non_camel_case_types)] // the types are called what ggml calls them
 #![allow(clippy::needless_range_loop)] // registers are walked by index; closures over them are not always inlined
@@ -20,15 +21,17 @@ macro_rules! unroll {
 pub(super) mod apart;
 mod block32;
 mod bytes;
+pub(super) mod gemm;
+pub(super) mod interleaved;
 mod k;
 pub(super) mod packed;
+mod style;
 mod ternary;
 
 use super::scalar::reference;
 use crate::mem::TileMut;
 use crate::quant::{ActKind, Acts, QuantType, RowSpan};
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 
 /// Calls `$with!` with the arguments and every type that has an [`Unpack`].
 macro_rules! lane_types {
@@ -43,16 +46,11 @@ pub(super) use block32::{Q1_0, Q2_0, Q2_0_G128, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 pub(super) use bytes::{B1, B1_64, Q8R};
 pub(super) use k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 pub(super) use lane_types;
+pub(super) use style::Style;
 pub(super) use ternary::{I2_S, I2_S_ARM, PTQ1_0, STQ1_0, TQ1_0, TQ2_0};
 
-/// Columns unpacked at once for several tokens (but for sign bits); a multiple of every block.
-const PANEL: usize = 256;
-
-/// How many tokens share the loads of code vectors.
-const TILE: usize = 8;
-
 /// Vectors of 32-bit lanes. A value of the type is the proof that the CPU has its instructions.
-pub(super) trait Lanes: Copy {
+pub(super) trait Lanes: Copy + 'static {
     /// Lanes of a vector.
     const N: usize;
     /// Vectors that [`Lanes::columns`] makes, at most 4.
@@ -93,6 +91,8 @@ pub(super) trait Lanes: Copy {
     fn bits(self, a: Self::V, c: usize, place: u32) -> Self::V;
     /// The four 2-bit fields of byte `c` of a lane, lowest first, to the lane's bytes.
     fn crumbs(self, a: Self::V, c: usize) -> Self::V;
+    /// Four lanes shifted right by `2 * field`, the next four by two more, and so on.
+    fn fields(self, a: Self::V, field: usize) -> Self::V;
     /// Bytes times 3, modulo 256.
     fn triple(self, a: Self::V) -> Self::V;
     /// Bytes to `3 * byte / 256`, so 0, 1 or 2.
@@ -107,6 +107,8 @@ pub(super) trait Lanes: Copy {
     /// The i32 sums of partial sums made by [`Lanes::dot`].
     fn close(self, part: Self::V, how: Dot) -> Self::V;
 
+    /// Lane `index[i]` of `v` in lane `i`.
+    fn pick(self, v: Self::V, index: Self::V) -> Self::V;
     /// The sum of all lanes.
     fn sum(self, v: Self::V) -> i32;
 
@@ -121,6 +123,18 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// Every row holds 16 bytes.
     unsafe fn load4(self, at: Rows) -> [Self::V; 4];
+    /// 16 bytes, again in every four lanes.
+    /// # Safety
+    /// `p` holds 16 bytes.
+    unsafe fn sixteen(self, p: *const u8) -> Self::V;
+    /// `N` bytes, one to a lane.
+    /// # Safety
+    /// `p` holds `N` bytes.
+    unsafe fn bytes(self, p: *const u8) -> Self::V;
+    /// `N` binary16 to f32.
+    /// # Safety
+    /// `p` holds `2 * N` bytes.
+    unsafe fn halves(self, p: *const u8) -> Self::V;
     /// # Safety
     /// `p` holds `N` values.
     unsafe fn get(self, p: *const f32) -> Self::V;
@@ -159,9 +173,21 @@ pub(super) struct Rows {
     first: *const u8,
     offset: usize,
     stride: usize,
+    /// Whether loads bring the next group, which lies behind this one, into the cache.
+    ahead: bool,
 }
 
 impl Rows {
+    /// The rows from byte `start` of `data`, `stride` bytes each.
+    #[inline(always)]
+    fn new(data: &[u8], start: usize, stride: usize, ahead: bool) -> Self {
+        Rows { first: data.as_ptr().wrapping_add(start), offset: 0, stride, ahead }
+    }
+    /// The `g`-th group of rows after this one.
+    #[inline(always)]
+    fn down<S: Lanes>(self, g: usize) -> Self {
+        Rows { first: self.first.wrapping_add(g * S::N * self.stride), ..self }
+    }
     /// Row `r`.
     #[inline(always)]
     pub(super) fn row(self, r: usize) -> *const u8 {
@@ -172,23 +198,24 @@ impl Rows {
     pub(super) fn at(self, bytes: usize) -> Self {
         Rows { offset: self.offset + bytes, ..self }
     }
-    /// A dword of each row; brings as many bytes of the next group into the cache.
+    /// A dword of each row.
     /// # Safety
     /// Every row holds 4 bytes.
     #[inline(always)]
     pub(super) unsafe fn load<S: Lanes>(self, s: S) -> S::V {
-        s.prefetch(self.first.wrapping_add(S::N * (self.stride + self.offset)));
+        if self.ahead {
+            s.prefetch(self.first.wrapping_add(S::N * (self.stride + self.offset)));
+        }
         // SAFETY: by contract.
         unsafe { s.load(self) }
     }
-    /// Sixteen bytes of each row as four vectors; brings as many bytes of the next group, which lies behind this
-    /// one, into the cache.
+    /// Sixteen bytes of each row as four vectors.
     /// # Safety
     /// Every row holds 16 bytes.
     #[inline(always)]
     pub(super) unsafe fn load4<S: Lanes>(self, s: S) -> [S::V; 4] {
         let next = self.first.wrapping_add(S::N * (self.stride + self.offset));
-        for line in 0..S::N / 4 {
+        for line in 0..if self.ahead { S::N / 4 } else { 0 } {
             s.prefetch(next.wrapping_add(line * 64));
         }
         // SAFETY: by contract.
@@ -205,6 +232,18 @@ pub(super) struct At {
 }
 
 impl At {
+    /// Token `t` from column `column` on, the first of a block.
+    #[inline(always)]
+    fn of(acts: &Acts<'_>, t: usize, column: usize) -> Self {
+        let kind = acts.kind;
+        let start = |of: fn(ActKind, usize) -> usize| t * of(kind, acts.k) + of(kind, column);
+        let d = if kind == ActKind::Row { t } else { start(ActKind::scales) };
+        At {
+            q: acts.q.as_ptr().wrapping_add(start(ActKind::codes)),
+            d: acts.d.as_ptr().wrapping_add(d),
+            bsums: acts.bsums.as_ptr().wrapping_add(start(ActKind::bsums)),
+        }
+    }
     /// Scale `i` of the block.
     /// # Safety
     /// The block has it.
@@ -246,42 +285,40 @@ pub(super) trait Unpack {
     const BLOCK: usize;
     /// Bytes of a block.
     const BYTES: usize;
-    /// Columns that one integer sum covers.
-    const SUB: usize;
     /// Largest code, or `None` for signed codes.
     const CODE_MAX: Option<usize>;
-    /// Whether a code is a sign bit, and so is an activation.
-    const SIGNS: bool = false;
+    /// What a code is more than its weight.
+    const OFFSET: i32 = 0;
+    /// Rows that share a byte. With more than one, what is said of a row below is said of the bytes of such a
+    /// group, and code vector `PLANES * c + j` is of the `j`-th row of each lane's group.
+    const PLANES: usize = 1;
+    /// What becomes of its integer sums.
+    type Style: Style;
     /// Code vectors of a block.
-    const VECTORS: usize = Self::BLOCK / if Self::SIGNS { 32 } else { 4 };
-    /// Code vectors that one integer sum covers.
-    const SUB_VECTORS: usize = Self::VECTORS / (Self::BLOCK / Self::SUB);
-    /// The scales of a block, unpacked.
-    type Scales<V: Copy>: Copy;
+    const VECTORS: usize =
+        Self::BLOCK / <Self::Style as Style>::SUB * <Self::Style as Style>::SUB_VECTORS * Self::PLANES;
 
     /// Unpacks the block at `at`: gives every code vector to `put` once.
     /// # Safety
     /// Every row holds a block.
-    unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) -> Self::Scales<S::V>;
+    unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) -> Scales<Self, S>;
 
-    /// Takes in the integer sum of sub-block `i`.
-    /// # Safety
-    /// `act` is a block.
-    unsafe fn fold<S: Lanes>(s: S, w: &Self::Scales<S::V>, i: usize, sum: S::V, act: At, sums: &mut Sums<S::V>);
-
-    /// Closes a block.
-    /// # Safety
-    /// `act` is a block.
-    #[inline(always)]
-    unsafe fn finish<S: Lanes>(_: S, _: &Self::Scales<S::V>, _: At, _: &mut Sums<S::V>) {}
-
-    /// Closes a row: its dot product.
+    /// Closes a row: its dot product, from the style's sum.
     /// # Safety
     /// `row.tail` are the rows after their last block.
     #[inline(always)]
     unsafe fn end<S: Lanes>(_: S, acc: S::V, _row: RowEnd) -> S::V {
         acc
     }
+}
+
+/// The scales of a block of a type.
+pub(super) type Scales<U, S> = <<U as Unpack>::Style as Style>::Scales<<S as Lanes>::V>;
+
+/// What codes of a type are more than weights where they meet activations.
+#[inline(always)]
+const fn offset<S: Lanes, U: Unpack>() -> i32 {
+    if matches!(U::Style::DOT, Dot::Signed) { S::BIAS } else { U::OFFSET }
 }
 
 /// What closes a row.
@@ -295,85 +332,55 @@ pub(super) struct RowEnd {
     pub(super) cols: usize,
     /// The rows, after their last block.
     pub(super) tail: Rows,
+    /// Which row of a group it is, see [`Unpack::PLANES`].
+    pub(super) plane: usize,
 }
 
-/// How a type's products are summed.
-const fn dot_kind<U: Unpack>() -> Dot {
-    match U::CODE_MAX {
-        _ if U::SIGNS => Dot::Signs,
-        None => Dot::Signed,
-        // One of SUB / 4 code vectors adds two products, |activation| <= 128, to a 16-bit lane.
-        Some(max) if U::SUB / 4 * 2 * 128 * max <= i16::MAX as usize => Dot::Narrow,
-        Some(max) => {
-            assert!(2 * 128 * max <= i16::MAX as usize);
-            Dot::Wide
-        }
+impl RowEnd {
+    /// The end of `tail`'s rows for token `t`.
+    #[inline(always)]
+    fn of(acts: &Acts<'_>, t: usize, tail: Rows) -> Self {
+        let d = if acts.kind == ActKind::Row { acts.d[t] } else { 0.0 };
+        RowEnd { d, sum: acts.sums[t], cols: acts.k, tail, plane: 0 }
     }
 }
 
-/// Activations and where results go, with the shapes checked by the caller.
-#[derive(Clone, Copy)]
-struct Job<'a> {
-    acts: &'a Acts<'a>,
-    group: Rows,
-    blocks: usize,
-    scale: f32,
-    out: *mut f32,
-    out_stride: usize,
-}
-
-impl Job<'_> {
-    /// Token `t` at block `b`.
-    #[inline(always)]
-    fn at<U: Unpack>(&self, t: usize, b: usize) -> At {
-        let (k, kind) = (self.acts.k, self.acts.kind);
-        let row = kind == ActKind::Row;
-        At {
-            q: self.acts.q.as_ptr().wrapping_add(t * kind.codes(k) + b * kind.codes(U::BLOCK)),
-            d: self.acts.d.as_ptr().wrapping_add(t * kind.scales(k) + if row { 0 } else { b * kind.scales(U::BLOCK) }),
-            bsums: self.acts.bsums.as_ptr().wrapping_add(t * kind.bsums(k) + b * kind.bsums(U::BLOCK)),
-        }
-    }
-
-    /// Results of token `t`.
-    #[inline(always)]
-    fn out(&self, t: usize) -> *mut f32 {
-        self.out.wrapping_add(t * self.out_stride)
-    }
-
-    /// The final result of token `t`.
-    #[inline(always)]
-    fn end<S: Lanes, U: Unpack>(&self, s: S, t: usize, acc: S::V) -> S::V {
-        let d = if self.acts.kind == ActKind::Row { self.acts.d[t] } else { 0.0 };
-        let tail = self.group.at(self.blocks * U::BYTES);
-        // SAFETY: the group's rows end there.
-        let acc = unsafe { U::end(s, acc, RowEnd { d, sum: self.acts.sums[t], cols: self.acts.k, tail }) };
-        s.fmul(acc, s.splat(self.scale.to_bits()))
+/// Whether the type's style bounds its products rightly.
+const fn is_bounded<U: Unpack>() -> bool {
+    match (U::Style::DOT, U::CODE_MAX) {
+        // Each code vector adds two products, |activation| <= 128, to a 16-bit lane.
+        (Dot::Narrow, Some(max)) => 2 * 128 * max * U::Style::SUB_VECTORS <= i16::MAX as usize,
+        (Dot::Wide, Some(max)) => 2 * 128 * max <= i16::MAX as usize,
+        (Dot::Signed, None) | (Dot::Signs, _) => true,
+        _ => false,
     }
 }
 
 /// The kernel: see [`super::RowsFn`].
 ///
 /// # Safety
-/// Shapes as [`super::Kernels::rows`] checks them.
+/// Shapes as [`super::Kernels::rows`] checks them; the tiles are of the type's style, four vectors and one.
 #[inline(always)]
-pub(super) unsafe fn rows<S: Lanes, U: Unpack>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+pub(super) unsafe fn rows<S: Lanes, U: Unpack>(
+    s: S,
+    w: &RowSpan<'_>,
+    acts: &Acts<'_>,
+    out: &mut TileMut<'_, f32>,
+    tiles: [gemm::Tiles<S>; 2],
+) {
+    const { assert!(is_bounded::<U>()) };
     if w.rows < S::N {
         return reference(U::TYPE, w, acts, out);
     }
+    if acts.n > 1 {
+        // SAFETY: by contract.
+        return unsafe { gemm::rows::<S, U>(s, w, acts, out, tiles) };
+    }
     let mut first = 0;
     loop {
-        let group = Rows { first: w.data.as_ptr().wrapping_add(first * w.row_bytes), offset: 0, stride: w.row_bytes };
-        let job = Job {
-            acts,
-            group,
-            blocks: w.cols / U::BLOCK,
-            scale: w.scale,
-            out: out.as_mut_ptr().wrapping_add(first),
-            out_stride: out.stride(),
-        };
+        let group = Rows::new(w.data, first * w.row_bytes, w.row_bytes, true);
         // SAFETY: rows first .. first + N exist, in the weights and in the tile.
-        unsafe { if acts.n == 1 { one_token::<S, U>(s, &job) } else { many_tokens::<S, U>(s, &job) } }
+        unsafe { one_token::<S, U>(s, group, w, acts, out.as_mut_ptr().add(first)) }
         if first + S::N == w.rows {
             return;
         }
@@ -393,137 +400,43 @@ struct Products<S: Lanes, U: Unpack> {
 impl<S: Lanes, U: Unpack> Sink<S> for Products<S, U> {
     #[inline(always)]
     unsafe fn put(&mut self, c: usize, codes: S::V) {
-        let part = &mut self.parts[c / U::SUB_VECTORS];
+        let part = &mut self.parts[c / U::Style::SUB_VECTORS];
         // SAFETY: the activation has columns 4 c .. 4 c + 4, as the block has.
         let act = unsafe { self.s.broadcast(self.q.add(c * 4).cast()) };
-        *part = self.s.dot(*part, codes, act, const { dot_kind::<U>() });
+        *part = self.s.dot(*part, codes, act, U::Style::DOT);
     }
 }
 
 /// # Safety
-/// The rows of the job's group and of its output exist.
+/// The rows of the group and of its output exist.
 #[inline(always)]
-unsafe fn one_token<S: Lanes, U: Unpack>(s: S, job: &Job<'_>) {
+unsafe fn one_token<S: Lanes, U: Unpack>(s: S, group: Rows, w: &RowSpan<'_>, acts: &Acts<'_>, out: *mut f32) {
     let zero = s.splat(0);
     let mut acc = zero;
-    for b in 0..job.blocks {
-        let act = job.at::<U>(0, b);
+    let blocks = w.cols / U::BLOCK;
+    for b in 0..blocks {
+        let act = At::of(acts, 0, b * U::BLOCK);
         let mut to = Products::<S, U> { s, parts: [zero; 16], q: act.q, unpack: PhantomData };
         // SAFETY: block b is in every row and in the activation.
         unsafe {
-            let w = U::unpack(s, job.group.at(b * U::BYTES), &mut to);
+            let w = U::unpack(s, group.at(b * U::BYTES), &mut to);
             let mut sums = Sums { total: zero, acc };
-            for i in 0..U::BLOCK / U::SUB {
-                U::fold(s, &w, i, s.close(to.parts[i], const { dot_kind::<U>() }), act, &mut sums);
+            for i in 0..U::BLOCK / U::Style::SUB {
+                U::Style::fold(
+                    s,
+                    &w,
+                    i,
+                    const { offset::<S, U>() },
+                    s.close(to.parts[i], U::Style::DOT),
+                    act,
+                    &mut sums,
+                );
             }
-            U::finish(s, &w, act, &mut sums);
+            U::Style::finish(s, &w, const { offset::<S, U>() }, act, &mut sums);
             acc = sums.acc;
         }
     }
-    // SAFETY: by contract.
-    unsafe { s.put(job.out(0), job.end::<S, U>(s, 0, acc)) }
-}
-
-/// Unpacked blocks of a row group.
-struct Panel<S: Lanes, U: Unpack> {
-    codes: [MaybeUninit<S::V>; PANEL / 4],
-    scales: [MaybeUninit<U::Scales<S::V>>; PANEL / 32],
-}
-
-/// Writes code vectors to a panel.
-struct Store<'a, V>(&'a mut [MaybeUninit<V>]);
-
-impl<S: Lanes> Sink<S> for Store<'_, S::V> {
-    #[inline(always)]
-    unsafe fn put(&mut self, c: usize, codes: S::V) {
-        // SAFETY: the slice is as long as the block has code vectors.
-        unsafe { self.0.get_unchecked_mut(c) }.write(codes);
-    }
-}
-
-/// Between panels the sums of a row group lie in the output tile.
-///
-/// # Safety
-/// The rows of the job's group and of its output exist.
-#[inline(always)]
-unsafe fn many_tokens<S: Lanes, U: Unpack>(s: S, job: &Job<'_>) {
-    let mut panel =
-        Panel::<S, U> { codes: [const { MaybeUninit::uninit() }; _], scales: [const { MaybeUninit::uninit() }; _] };
-    let mut first = 0;
-    while first < job.blocks {
-        let blocks = first..job.blocks.min(first + (PANEL / 4 / U::VECTORS).min(PANEL / 32));
-        for (i, b) in blocks.clone().enumerate() {
-            let codes = &mut panel.codes[i * U::VECTORS..][..U::VECTORS];
-            // SAFETY: block b is in every row.
-            let scales = unsafe { U::unpack(s, job.group.at(b * U::BYTES), &mut Store(codes)) };
-            panel.scales[i].write(scales);
-        }
-        let mut t = 0;
-        while t < job.acts.n {
-            // SAFETY: the panel holds these blocks, and tokens t .. t + the tile's exist.
-            t += unsafe {
-                match job.acts.n - t {
-                    TILE.. => tile::<S, U, TILE>(s, &panel, &blocks, job, t),
-                    4.. => tile::<S, U, 4>(s, &panel, &blocks, job, t),
-                    2.. => tile::<S, U, 2>(s, &panel, &blocks, job, t),
-                    _ => tile::<S, U, 1>(s, &panel, &blocks, job, t),
-                }
-            };
-        }
-        first = blocks.end;
-    }
-}
-
-/// Adds the panel's part to the sums of tokens `t .. t + T`; returns `T`.
-///
-/// # Safety
-/// The panel holds `blocks`; the tokens and the job's output exist.
-#[inline(always)]
-unsafe fn tile<S: Lanes, U: Unpack, const T: usize>(
-    s: S,
-    panel: &Panel<S, U>,
-    blocks: &core::ops::Range<usize>,
-    job: &Job<'_>,
-    t: usize,
-) -> usize {
-    let how = const { dot_kind::<U>() };
-    let zero = s.splat(0);
-    // SAFETY: everything read was written by the caller or is there by contract.
-    unsafe {
-        let mut acc = [zero; T];
-        if blocks.start != 0 {
-            for j in 0..T {
-                acc[j] = s.get(job.out(t + j));
-            }
-        }
-        for (i, b) in blocks.clone().enumerate() {
-            let act: [At; T] = core::array::from_fn(|j| job.at::<U>(t + j, b));
-            let w = panel.scales.get_unchecked(i).assume_init_ref();
-            let mut sums = [Sums { total: zero, acc: zero }; T];
-            for j in 0..T {
-                sums[j].acc = acc[j];
-            }
-            for sub in 0..U::BLOCK / U::SUB {
-                let mut parts = [zero; T];
-                for c in sub * U::SUB_VECTORS..(sub + 1) * U::SUB_VECTORS {
-                    let codes = panel.codes.get_unchecked(i * U::VECTORS + c).assume_init();
-                    for j in 0..T {
-                        parts[j] = s.dot(parts[j], codes, s.broadcast(act[j].q.add(c * 4).cast()), how);
-                    }
-                }
-                for j in 0..T {
-                    U::fold(s, w, sub, s.close(parts[j], how), act[j], &mut sums[j]);
-                }
-            }
-            for j in 0..T {
-                U::finish(s, w, act[j], &mut sums[j]);
-                acc[j] = sums[j].acc;
-            }
-        }
-        for j in 0..T {
-            let sum = if blocks.end == job.blocks { job.end::<S, U>(s, t + j, acc[j]) } else { acc[j] };
-            s.put(job.out(t + j), sum);
-        }
-    }
-    T
+    let end = RowEnd::of(acts, 0, group.at(blocks * U::BYTES));
+    // SAFETY: by contract; the group's rows end there.
+    unsafe { s.put(out, s.fmul(U::end(s, acc, end), s.splat(w.scale.to_bits()))) }
 }

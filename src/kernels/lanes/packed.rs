@@ -1,19 +1,25 @@
 //! The types that put several rows into a byte: one lane per four columns, and a sum across lanes for each row.
 //!
+//! More than a few tokens take the way of the other types, [`super::gemm`], in planes.
+//!
 //! Where [`Lanes::dot`] takes any unsigned byte, a byte vector need not be taken apart: sums of nested masks (T2, S2)
 //! or of the base-3 chain (T3) give the rows' sums as differences, see [`crate::quant`]. Else codes are made first.
 
-use super::{Dot, Lanes};
+use super::style::{Narrow, Whole};
+use super::{Dot, Lanes, RowEnd, Rows, Sink, Unpack, gemm};
 use crate::mem::TileMut;
-use crate::quant::{Acts, RowSpan};
+use crate::quant::{Acts, QuantType, RowSpan};
 
 /// Columns whose sums are taken together: the differences of T3's sums reach `2^9 * 2^7` times that.
 const CHUNK: usize = 8192;
 /// Columns whose 16-bit sums are taken together: a lane adds two products of at most `3 * 128` for each 32.
 const NARROW_CHUNK: usize = 1024;
 
+/// Tokens from which it pays to take the codes out.
+const MANY: usize = 5;
+
 /// A packed type.
-pub(in crate::kernels) trait Packed {
+pub(in crate::kernels) trait Packed: Unpack {
     /// Rows of a group.
     const ROWS: usize;
     /// Sums that give them, where [`Lanes::WIDE`].
@@ -31,17 +37,24 @@ pub(in crate::kernels) trait Packed {
     }
 }
 
-/// Four 2-bit fields, the top one with its sign bit flipped: codes, or numbers that hold all lower fields.
+/// Four 2-bit fields, the top one with its sign bit flipped.
 #[inline(always)]
-fn split_fields<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
+fn fields<S: Lanes>(s: S, bytes: S::V) -> [S::V; 4] {
     let low = s.splat(0x0303_0303);
     let top = s.xor(bytes, s.splat(0x8080_8080));
-    let first = s.and(bytes, low);
+    [s.and(bytes, low), s.and(s.shr(bytes, 2), low), s.and(s.shr(bytes, 4), low), s.and(s.shr(top, 6), low)]
+}
+
+/// Those fields, or numbers that hold all lower fields.
+#[inline(always)]
+fn split_fields<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
+    let first = s.and(bytes, s.splat(0x0303_0303));
     if S::WIDE {
+        let top = s.xor(bytes, s.splat(0x8080_8080));
         [first, s.and(bytes, s.splat(0x0f0f_0f0f)), s.and(bytes, s.splat(0x3f3f_3f3f)), top, first, first]
     } else {
-        let field = [s.and(s.shr(bytes, 2), low), s.and(s.shr(bytes, 4), low), s.and(s.shr(top, 6), low)];
-        [first, field[0], field[1], field[2], first, first]
+        let [a, b, c, d] = fields(s, bytes);
+        [a, b, c, d, first, first]
     }
 }
 
@@ -101,6 +114,22 @@ impl Packed for S2 {
     }
 }
 
+/// The bytes as unsigned numbers, times 1, 3, 9, 27, 81 and 243, modulo 256.
+#[inline(always)]
+fn chain<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
+    let mut all = [s.xor(bytes, s.splat(0x8080_8080)); 6];
+    unroll!(j in 1 2 3 4 5 => all[j] = s.triple(all[j - 1]));
+    all
+}
+
+/// Five base-3 digits; the sixth is none.
+#[inline(always)]
+fn digits<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
+    let mut all = chain(s, bytes);
+    unroll!(j in 0 1 2 3 4 => all[j] = s.thirds(all[j]));
+    all
+}
+
 pub(in crate::kernels) struct T3;
 
 impl Packed for T3 {
@@ -109,12 +138,7 @@ impl Packed for T3 {
 
     #[inline(always)]
     fn split<S: Lanes>(s: S, bytes: S::V) -> [S::V; 6] {
-        let mut all = [s.xor(bytes, s.splat(0x8080_8080)); 6];
-        unroll!(j in 1 2 3 4 5 => all[j] = s.triple(all[j - 1]));
-        if !S::WIDE {
-            unroll!(j in 0 1 2 3 4 => all[j] = s.thirds(all[j]));
-        }
-        all
+        if S::WIDE { chain(s, bytes) } else { digits(s, bytes) }
     }
     #[inline(always)]
     fn codes(s: [i32; 6], wide: bool) -> [i32; 5] {
@@ -127,23 +151,85 @@ impl Packed for T3 {
     }
 }
 
+/// A type as the panels of [`gemm`] take it: 64 columns to a block, a byte for each; the planes of a vector of bytes,
+/// and how a row ends.
+macro_rules! planes {
+    ($ty:ident, $planes:literal, |$s:ident, $bytes:ident| $split:expr, |$acc:ident, $row:ident| $end:expr) => {
+        impl Unpack for $ty {
+            const TYPE: QuantType = QuantType::$ty;
+            const BLOCK: usize = 64;
+            const BYTES: usize = 64;
+            const CODE_MAX: Option<usize> = Some(3);
+            const PLANES: usize = $planes;
+            type Style = Whole<Narrow, 64>;
+
+            #[inline(always)]
+            unsafe fn unpack<S: Lanes>($s: S, at: Rows, put: &mut impl Sink<S>) {
+                // SAFETY: every group holds a block of 64 bytes, by contract.
+                unsafe {
+                    unroll!(part in 0 1 2 3 => {
+                        let four = at.at(16 * part).load4($s);
+                        unroll!(i in 0 1 2 3 => {
+                            let $bytes = four[i];
+                            let planes = $split;
+                            for j in 0..$planes {
+                                put.put($planes * (4 * part + i) + j, planes[j]);
+                            }
+                        });
+                    });
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn end<S: Lanes>($s: S, $acc: S::V, $row: RowEnd) -> S::V {
+                $end
+            }
+        }
+    };
+}
+
+planes!(T2, 4, |s, bytes| fields(s, bytes), |acc, row| {
+    // The last field is the weight plus 2, the others plus 1.
+    let offset = if row.plane == 3 { 2 } else { 1 };
+    s.fdiv(s.float(s.sub(acc, s.splat((offset * row.sum) as u32))), s.splat(row.d.to_bits()))
+});
+
+planes!(T3, 5, |s, bytes| digits(s, bytes), |acc, row| s
+    .fdiv(s.float(s.sub(acc, s.splat(row.sum as u32))), s.splat(row.d.to_bits())));
+
+planes!(S2, 4, |s, bytes| fields(s, bytes), |acc, row| {
+    // In half steps.
+    let v = s.sub(s.add(acc, acc), s.splat((3 * row.sum) as u32));
+    // SAFETY: every group has four steps after its columns.
+    let step = unsafe { row.tail.at(4 * row.plane).load(s) };
+    s.fmul(s.fdiv(s.float(v), s.splat(row.d.to_bits())), s.fmul(s.splat(0.5f32.to_bits()), step))
+});
+
 /// The kernel: see [`crate::kernels::RowsFn`].
 ///
 /// # Safety
-/// Shapes as [`crate::kernels::Kernels::rows`] checks them.
+/// Shapes as [`crate::kernels::Kernels::rows`] checks them; the tiles are of the type's style, as wide as a group.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn rows<S: Lanes, P: Packed>(
     s: S,
     w: &RowSpan<'_>,
     acts: &Acts<'_>,
     out: &mut TileMut<'_, f32>,
+    tiles: gemm::Tiles<S>,
 ) {
+    let whole = w.rows / P::ROWS;
+    let mut done = 0;
+    if acts.n >= MANY && whole >= S::N {
+        // SAFETY: by contract; so many whole groups are enough.
+        unsafe { gemm::rows::<S, P>(s, w, acts, out, [tiles; 2]) }
+        done = whole;
+    }
     // Tokens outside: the driver's tiles of weights stay in the L1 cache, and so do four tokens.
     let groups = w.rows.div_ceil(P::ROWS);
     let mut t = 0;
-    while t < acts.n {
+    while t < acts.n && done < groups {
         let tokens = acts.n - t;
-        let mut g = 0;
+        let mut g = done;
         while g < groups {
             // SAFETY: these tokens and groups exist.
             unsafe {

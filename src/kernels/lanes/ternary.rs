@@ -1,7 +1,8 @@
 //! The ternary types, in two bits or base 3.
 
-use super::block32::{block32, centred, joined, scaled};
-use super::{At, Lanes, RowEnd, Rows, Sink, Sums, Unpack};
+use super::block32::{block32, joined};
+use super::style::{Narrow, Scaled, Scaled256, Whole};
+use super::{Lanes, RowEnd, Rows, Scales, Sink, Unpack};
 use crate::quant::QuantType;
 
 /// 16 bytes at `at`, byte `j` holding a code of the columns `4 first + j`, `+ STEP`, `+ 2 STEP`, `+ 3 STEP`, the first in
@@ -31,9 +32,8 @@ macro_rules! row_scaled {
             const TYPE: QuantType = QuantType::$ty;
             const BLOCK: usize = $block;
             const BYTES: usize = $bytes;
-            const SUB: usize = $block;
             const CODE_MAX: Option<usize> = Some(3);
-            type Scales<V: Copy> = ();
+            type Style = Whole<Narrow, $block>;
 
             #[inline(always)]
             unsafe fn unpack<S: Lanes>(s: S, at: Rows, put: &mut impl Sink<S>) {
@@ -44,11 +44,6 @@ macro_rules! row_scaled {
                         planes::<S, $bytes, true>(s, at.at(16), 4, put);
                     }
                 }
-            }
-
-            #[inline(always)]
-            unsafe fn fold<S: Lanes>(s: S, _: &(), _: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
-                sums.acc = s.add(sums.acc, sum);
             }
 
             /// `((isum - sum) as f32) / d`.
@@ -72,29 +67,13 @@ macro_rules! ternary256 {
             const TYPE: QuantType = QuantType::$ty;
             const BLOCK: usize = 256;
             const BYTES: usize = $bytes;
-            const SUB: usize = 128;
             const CODE_MAX: Option<usize> = Some($max);
-            type Scales<V: Copy> = V;
+            type Style = Scaled256;
 
             #[inline(always)]
             unsafe fn unpack<S: Lanes>($s: S, $at: Rows, $put: &mut impl Sink<S>) -> S::V {
                 // SAFETY: every row holds a block of these bytes, by contract.
                 unsafe { $unpack }
-            }
-
-            #[inline(always)]
-            unsafe fn fold<S: Lanes>(s: S, _: &S::V, _: usize, sum: S::V, _: At, sums: &mut Sums<S::V>) {
-                sums.total = s.add(sums.total, sum);
-            }
-
-            #[inline(always)]
-            unsafe fn finish<S: Lanes>(s: S, d: &S::V, act: At, sums: &mut Sums<S::V>) {
-                // SAFETY: the activation is a block of 256, by contract.
-                unsafe {
-                    let all = (0..16).map(|i| act.bsum(i)).sum::<i32>();
-                    let isum = s.sub(sums.total, s.splat(all as u32));
-                    sums.acc = scaled(s, sums.acc, isum, *d, act.scale(0));
-                }
             }
         }
     };
@@ -139,28 +118,20 @@ ternary256!(TQ1_0, 54, 2, |s, at, put| {
     s.half(s.shr(s.load(at.at(50)), 16))
 });
 
-block32!(
-    PTQ1_0,
-    28,
-    128,
-    Some(2),
-    [V],
-    |s, at, put| {
-        let bytes = at.load4(s);
-        unroll!(i in 0 1 2 3 => digits::<S, 4>(s, bytes[i], i, put));
-        let [_, a, b, last] = at.at(12).load4(s);
-        digits::<S, 2>(s, a, 20, put);
-        digits::<S, 2>(s, b, 21, put);
-        // Two bytes of four digits, then the scale.
-        let powers = powers(s, s.and(last, s.splat(0xffff)));
-        unroll!(i in 0 1 => {
-            let (even, odd) = (s.thirds(powers[2 * i]), s.thirds(powers[2 * i + 1]));
-            put.put(30 + i, s.or(even, s.shl(odd, 16)));
-        });
-        s.half(s.shr(last, 16))
-    },
-    |acc, sum, d, act, i| scaled(s, acc, centred(s, sum, 1, act, i), *d, act.scale(i))
-);
+block32!(PTQ1_0, 28, 128, Some(2), 1, Scaled<Narrow>, |s, at, put| {
+    let bytes = at.load4(s);
+    unroll!(i in 0 1 2 3 => digits::<S, 4>(s, bytes[i], i, put));
+    let [_, a, b, last] = at.at(12).load4(s);
+    digits::<S, 2>(s, a, 20, put);
+    digits::<S, 2>(s, b, 21, put);
+    // Two bytes of four digits, then the scale.
+    let powers = powers(s, s.and(last, s.splat(0xffff)));
+    unroll!(i in 0 1 => {
+        let (even, odd) = (s.thirds(powers[2 * i]), s.thirds(powers[2 * i + 1]));
+        put.put(30 + i, s.or(even, s.shl(odd, 16)));
+    });
+    s.half(s.shr(last, 16))
+});
 
 /// STQ1_0: what lane `p` of a group adds to 1, for `sign << 4 | slot`; see [`crate::quant`].
 const STQ1_0_CODES: [[u8; 32]; 4] = {

@@ -15,26 +15,52 @@ fn nibble_counts() -> __m128i {
     unsafe { _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4) }
 }
 
-/// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`].
+/// Defines `TABLE`: the given table with this level's functions for the float types and those of [`super::lanes`], whose
+/// tiles are of so many tokens at most.
 macro_rules! level {
-    ($features:literal, $token:ty, $base:expr; $($ty:ident)*) => {
-        level!(table $features, $token, $base; floats: F32 F16 BF16; packed: T2 T3 S2; apart: T3R T3C; lanes: $($ty)*);
-    };
-    (table $features:literal, $token:ty, $base:expr; $($room:ident: $($ty:ident)*);*) => {
-        pub(super) const TABLE: Kernels = $base$($(.with(QuantType::$ty, {
+    ($features:literal, $token:ty, $base:expr, $($tokens:literal)*; $($ty:ident)*) => {
+        /// This level's tiles of `V` vectors.
+        const fn tiles<F: Style, const V: usize>() -> gemm::Tiles<$token> {
             #[target_feature(enable = $features)]
-            fn rows(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
-                // SAFETY: the features are enabled here; the shapes are those of `RowsFn`.
-                unsafe { $room::rows::<_, $room::$ty>(<$token>::new(), w, acts, out) }
+            fn tile<F: Style, const V: usize, const T: usize>(p: &gemm::Panel<$token>, job: &gemm::Job<'_>, t: usize) {
+                // SAFETY: the features are enabled here; the panel and the job are those of `TileFn`.
+                unsafe { gemm::tile::<$token, F, V, T>(<$token>::new(), p, job, t) }
             }
-            rows
-        }))*)*.with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
+            gemm::Tiles { vectors: V, by_tokens: &[$(tile::<F, V, $tokens>),*] }
+        }
+
+        /// Those of four vectors of rows and of one.
+        const fn two<F: Style>() -> [gemm::Tiles<$token>; 2] {
+            [tiles::<F, 4>(), tiles::<F, 1>()]
+        }
+
+        pub(super) const TABLE: Kernels = level!(
+            table $features, $token, $base;
+            floats::rows: F32(), F16(), BF16();
+            packed::rows: T2(tiles::<<packed::T2 as Unpack>::Style, 4>()),
+                T3(tiles::<<packed::T3 as Unpack>::Style, 5>()),
+                S2(tiles::<<packed::S2 as Unpack>::Style, 4>());
+            lanes::rows: $($ty(two::<<lanes::$ty as Unpack>::Style>())),*;
+            apart::rows: T3R(two::<<apart::T3R as Apart>::Style>()),
+                T3C(two::<<apart::T3C as Apart>::Style>());
+            interleaved::rows: Q1_0_R32(), Q2_0_R16(), Q2_0_G128_R16(), TQ2_0_R16()
+        ).with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
 
         #[target_feature(enable = $features)]
-        fn listed<A: apart::Apart>(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+        fn listed<A: Apart>(w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
             // SAFETY: the features are enabled here; the shapes are those of `ListedFn`.
             unsafe { A::listed(<$token>::new(), w, list, acts, out) }
         }
+    };
+    (table $features:literal, $token:ty, $base:expr; $($room:ident::rows: $($ty:ident($($tiles:expr)?)),*);*) => {
+        $base$($(.with(QuantType::$ty, {
+            #[target_feature(enable = $features)]
+            fn rows(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+                // SAFETY: the features are enabled here; the shapes are those of `RowsFn`.
+                unsafe { $room::rows::<_, $room::$ty>(<$token>::new(), w, acts, out $(, $tiles)?) }
+            }
+            rows
+        }))*)*
     };
 }
 
@@ -69,36 +95,47 @@ macro_rules! float_level {
 
 mod avx2 {
     use super::{floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed, scalar::BASE};
+    use crate::kernels::{
+        Kernels, lanes,
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
+        scalar::BASE,
+    };
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
     float_kernels!("avx2,f16c");
     float_level!("avx2,f16c", Ymm<false>, "avx2");
-    lanes::lane_types!(level; "avx2,f16c", Ymm<false>, FLOATS);
+    lanes::lane_types!(level; "avx2,f16c", Ymm<false>, FLOATS, 1 2);
 }
 
 mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed};
+    use crate::kernels::{
+        Kernels, lanes,
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
+    };
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
     const BASE: Kernels = Kernels { name: "avx-vnni", ..FLOATS };
-    lanes::lane_types!(level; "avx2,f16c,avxvnni", Ymm<true>, BASE);
+    lanes::lane_types!(level; "avx2,f16c,avxvnni", Ymm<true>, BASE, 1 2);
 }
 
 mod avx512 {
     use super::{floats, zmm::Zmm};
-    use crate::kernels::{Kernels, lanes, lanes::apart, lanes::packed, scalar::BASE};
+    use crate::kernels::{
+        Kernels, lanes,
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
+        scalar::BASE,
+    };
     use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
     float_kernels!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c");
     float_level!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, "avx512-vnni");
-    lanes::lane_types!(level; "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, FLOATS);
+    lanes::lane_types!(level; "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, FLOATS, 1 2 3);
 }
 
 pub(super) static AVX2: Kernels = avx2::TABLE;

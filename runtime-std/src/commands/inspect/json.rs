@@ -1,9 +1,10 @@
 //! `trill inspect --json`.
 
-use super::{Findings, PROGRAM_BYTES, by_type, change_text, ends, key, parameters};
+use super::{Findings, by_type, change_text, ends, key, parameters};
 use crate::engine::Opened;
 use crate::exit::Outcome;
 use crate::options::Options;
+use crate::plan::Plan;
 use serde_json::{Map, Value, json};
 use trill::gguf::keys;
 use trill::model::Hparams;
@@ -29,18 +30,7 @@ pub(super) fn report(options: &Options, opened: &Opened, findings: &Findings) ->
         "types": types,
         "tokenizer": part(&findings.tokenizer, |t| tokenizer(opened, t)),
         "chat_template": opened.template().ok().flatten(),
-        "memory": part(&findings.memory, |m| json!({
-            "context": m.context,
-            "index_bytes": m.index,
-            "tokenizer_bytes": m.tokenizer,
-            "model_bytes": m.model,
-            "sampler_bytes": m.sampler,
-            "kv_bytes": m.session.kv,
-            "activation_bytes": m.session.activations,
-            "logit_bytes": m.session.logits,
-            "program_bytes": PROGRAM_BYTES,
-            "peak_bytes": m.peak(opened),
-        })),
+        "memory": part(&findings.memory, memory),
         "repairs": opened.repairs.iter().map(repair).collect::<Vec<_>>(),
     });
     if let (true, Some(map)) = (options.weights, report.as_object_mut()) {
@@ -55,6 +45,14 @@ fn part<T>(found: &Outcome<T>, as_json: impl FnOnce(&T) -> Value) -> Value {
         Ok(part) => as_json(part),
         Err(failure) => json!({ "error": { "code": failure.code as u8, "message": failure.message } }),
     }
+}
+
+fn memory(plan: &Plan) -> Value {
+    let mut memory = json!({ "context": plan.config.context, "kv_bytes": plan.kv(), "peak_bytes": plan.own() });
+    if let Some(map) = memory.as_object_mut() {
+        map.extend(plan.parts().iter().map(|part| (part.key.to_owned(), json!(part.bytes))));
+    }
+    memory
 }
 
 fn hparams(h: &Hparams) -> Value {

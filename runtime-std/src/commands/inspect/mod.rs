@@ -8,12 +8,11 @@ use crate::engine::{self, Opened, Setup};
 use crate::exit::Outcome;
 use crate::host::affinity::Cores;
 use crate::options::Options;
+use crate::plan::{Estimate, Plan};
 use crate::report;
-use trill::mem::Carver;
 use trill::model::known::Change;
 use trill::model::{Hparams, Model};
 use trill::quant::QuantType;
-use trill::session::{Session, SessionPlan};
 use trill::tokenizer::Tokenizer;
 
 pub(crate) const INSPECT: Command = Command {
@@ -27,34 +26,10 @@ pub(crate) const INSPECT: Command = Command {
     run,
 };
 
-/// Bytes for the program itself: its code and stacks, the allocator, templates and texts.
-const PROGRAM_BYTES: usize = 2 << 20;
-
-/// Bytes of working memory of `trill run`, by part.
-struct Memory {
-    context: usize,
-    index: usize,
-    tokenizer: usize,
-    model: usize,
-    sampler: usize,
-    session: SessionPlan,
-}
-
-impl Memory {
-    fn arena(&self) -> usize {
-        self.index + self.tokenizer + self.model + self.sampler + self.session.total()
-    }
-
-    fn peak(&self, opened: &Opened) -> usize {
-        let copy = if opened.file.mapped { 0 } else { opened.file.bytes.len() };
-        self.arena() + PROGRAM_BYTES + copy
-    }
-}
-
 /// What trill makes of the file; each part may fail without the others.
 struct Findings {
     hparams: Outcome<Hparams>,
-    memory: Outcome<Memory>,
+    memory: Outcome<Plan>,
     tokenizer: Outcome<Tokenizer<'static>>,
 }
 
@@ -63,7 +38,7 @@ fn run(options: &Options) -> Outcome {
     let findings = Findings {
         hparams: opened.hparams(),
         memory: memory(options, &opened),
-        tokenizer: engine::carve(false, |carver| opened.tokenizer(carver)),
+        tokenizer: engine::carve(|carver| opened.tokenizer(carver)),
     };
     if options.json {
         return report::json::print(&json::report(options, &opened, &findings));
@@ -71,25 +46,11 @@ fn run(options: &Options) -> Outcome {
     report::text::print(&text::report(options, &opened, &findings))
 }
 
-fn memory(options: &Options, opened: &Opened) -> Outcome<Memory> {
+/// The plan of `trill run`.
+fn memory(options: &Options, opened: &Opened) -> Outcome<Plan> {
     let setup = Setup::new(options, opened, &Cores::find(), crate::generate::LOGIT_ROWS)?;
-    let measured = |layout: &dyn Fn(&mut Carver<'static>) -> Outcome| -> Outcome<usize> {
-        let mut carver = Carver::measure();
-        layout(&mut carver)?;
-        Ok(carver.used())
-    };
-    let mut carver = Carver::measure();
-    let model = Model::load(&opened.gguf, &mut carver)?;
-    let tokenizer = measured(&|c| opened.tokenizer(c).map(|_| ()))?;
-    let voice = measured(&|c| crate::generate::measure(options, opened, model.hparams.n_vocab, c))?;
-    Ok(Memory {
-        context: setup.config.context,
-        index: opened.index_bytes,
-        tokenizer,
-        model: carver.used(),
-        sampler: voice - tokenizer,
-        session: Session::plan(&model, setup.config)?,
-    })
+    let voice = |model: &Model<'_>, c: &mut _| crate::generate::measure(options, opened, model.hparams.n_vocab, c);
+    Estimate::new(options, opened, &voice)?.plan(setup.config)
 }
 
 /// Tensors and bytes of each weight type, in the order of [`QuantType::ALL`].

@@ -15,7 +15,7 @@ pub(super) fn report(options: &Options, opened: &Opened, findings: &Findings) ->
     let mut rows = Rows::new();
     file_rows(opened, findings, &mut rows);
     tokenizer_rows(opened, findings, &mut rows);
-    memory_row(opened, findings, &mut rows);
+    memory_row(findings, &mut rows);
     repair_rows(opened, &mut rows);
     let mut text = table(&rows, &[]);
     if options.weights {
@@ -73,17 +73,13 @@ fn tokenizer_rows(opened: &Opened, findings: &Findings, rows: &mut Rows) {
     row(rows, "template", &template.map_or("none".into(), |t| format!("{} bytes", t.len())));
 }
 
-fn memory_row(opened: &Opened, findings: &Findings, rows: &mut Rows) {
+fn memory_row(findings: &Findings, rows: &mut Rows) {
     match &findings.memory {
-        Ok(m) => {
-            let (cache, other) = (size(m.session.kv as u64), size((m.arena() - m.session.kv) as u64));
-            let peak = size(m.peak(opened) as u64);
-            let at = format!("at {} tokens of context", m.context);
-            row(
-                rows,
-                "memory",
-                &format!("at most {peak} beyond the file {at}: {cache} of cache, {other} of tables and buffers"),
-            );
+        Ok(plan) => {
+            let (peak, cache, context) = (size(plan.own()), size(plan.kv()), plan.config.context);
+            let what =
+                format!("{peak} beyond the file, {cache} of it cache, at {context} tokens of context (see trill plan)");
+            row(rows, "memory", &what);
         }
         Err(failure) => row(rows, "memory", &failure.message),
     }

@@ -1,0 +1,71 @@
+//! Small random models with a vocabulary, made in memory.
+
+use super::gguf_file::{ARRAY, F32, GgufFile, I32, STRING, array, string, strings};
+
+/// Tokens of the vocabulary.
+pub(crate) const VOCAB: usize = 40;
+const WIDTH: usize = 64;
+const HEADS: usize = 4;
+const HEADS_KV: usize = 2;
+pub(crate) const HEAD_DIM: usize = 16;
+const FFN: usize = 96;
+
+/// A model of one layer, so that a key or a value depends on its own token and position alone. Architectures with norms
+/// of query and key heads get them.
+pub(crate) fn one_layer(arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
+    let key = |suffix: &str| format!("{arch}.{suffix}");
+    let file = GgufFile::default()
+        .entry("general.architecture", STRING, string(arch.as_bytes()))
+        .u32(&key("block_count"), 1)
+        .u32(&key("embedding_length"), WIDTH as u32)
+        .u32(&key("feed_forward_length"), FFN as u32)
+        .u32(&key("attention.head_count"), HEADS as u32)
+        .u32(&key("attention.head_count_kv"), HEADS_KV as u32)
+        .u32(&key("context_length"), 4096)
+        .f32(&key("attention.layer_norm_rms_epsilon"), 1e-5);
+    let mut file = vocabulary(more(file));
+    let (q, kv) = (HEADS * HEAD_DIM, HEADS_KV * HEAD_DIM);
+    let mut seed = 1;
+    for (name, cols, rows) in [
+        ("token_embd.weight", WIDTH, VOCAB),
+        ("blk.0.attn_q.weight", WIDTH, q),
+        ("blk.0.attn_k.weight", WIDTH, kv),
+        ("blk.0.attn_v.weight", WIDTH, kv),
+        ("blk.0.attn_output.weight", q, WIDTH),
+        ("blk.0.ffn_gate.weight", WIDTH, FFN),
+        ("blk.0.ffn_up.weight", WIDTH, FFN),
+        ("blk.0.ffn_down.weight", FFN, WIDTH),
+    ] {
+        let values = noise(&mut seed, cols * rows, 1.0 / (cols as f32).sqrt(), 0.0);
+        file = file.tensor(name, &[cols as u64, rows as u64], 0, values);
+    }
+    let norms = [("output_norm.weight", WIDTH), ("blk.0.attn_norm.weight", WIDTH), ("blk.0.ffn_norm.weight", WIDTH)];
+    let heads = [("blk.0.attn_q_norm.weight", HEAD_DIM), ("blk.0.attn_k_norm.weight", HEAD_DIM)];
+    let heads = if arch == "llama" { &[][..] } else { &heads };
+    for (name, len) in norms.iter().chain(heads) {
+        file = file.tensor(name, &[*len as u64], 0, noise(&mut seed, *len, 0.4, 1.0));
+    }
+    file.build()
+}
+
+/// A SentencePiece vocabulary: unknown, beginning, end, and single letters.
+fn vocabulary(file: GgufFile) -> GgufFile {
+    let letters: Vec<String> = (0..VOCAB - 3).map(|i| char::from(b'A' + i as u8).to_string()).collect();
+    let mut tokens = vec!["<unk>", "<s>", "</s>"];
+    tokens.extend(letters.iter().map(String::as_str));
+    let scores: Vec<u8> = (0..VOCAB).flat_map(|i| (-(i as f32)).to_le_bytes()).collect();
+    let kinds: Vec<u8> = (0..VOCAB).flat_map(|i| [2i32, 3, 3].get(i).copied().unwrap_or(1).to_le_bytes()).collect();
+    file.entry("tokenizer.ggml.model", STRING, string(b"llama"))
+        .entry("tokenizer.ggml.tokens", ARRAY, strings(&tokens))
+        .entry("tokenizer.ggml.scores", ARRAY, array(F32, VOCAB as u64, &scores))
+        .entry("tokenizer.ggml.token_type", ARRAY, array(I32, VOCAB as u64, &kinds))
+}
+
+/// Numbers around `mean`, uniform, with the deviation `scale`, as F32 bytes.
+fn noise(seed: &mut u64, n: usize, scale: f32, mean: f32) -> Vec<u8> {
+    let mut next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        mean + ((*seed >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale * 1.73
+    };
+    (0..n).flat_map(|_| next().to_le_bytes()).collect()
+}

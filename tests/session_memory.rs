@@ -1,0 +1,129 @@
+//! A session in too little memory, and a session that forgets: on models of one random layer.
+
+use crate::common::gguf_file::{F32, GgufFile, STRING, string};
+use crate::common::memory::Memory;
+use crate::common::tiny_model::one_layer;
+use std::ops::ControlFlow;
+use trill::cpu::CpuFeatures;
+use trill::gguf::Gguf;
+use trill::kernels::{Kernels, select};
+use trill::kv_cache::KvType;
+use trill::mem::{Carver, MemError};
+use trill::model::Model;
+use trill::parallel::Serial;
+use trill::sampler::{Sampler, SamplerConfig};
+use trill::session::{Session, SessionConfig};
+use trill::tokenizer::{Tokenizer, TokenizerOptions};
+
+fn kernels() -> Kernels {
+    select(&CpuFeatures::compiled(), None).expect("kernels")
+}
+
+fn config(context: usize, cache_k: KvType, cache_v: KvType) -> SessionConfig {
+    SessionConfig { context, batch: 16, threads: 1, logit_rows: 2, cache_k, cache_v }
+}
+
+/// Everything a run lays out after the file's index, and the first logit it computes.
+fn lay_out<'a>(gguf: &Gguf<'a>, config: SessionConfig, carver: &mut Carver<'a>) -> trill::Result<Option<f32>> {
+    let model = Model::load(gguf, carver)?;
+    Tokenizer::load(gguf, TokenizerOptions::default(), carver)?;
+    Sampler::new(SamplerConfig::default(), model.hparams.n_vocab, carver)?;
+    let mut session = Session::new(&model, kernels(), config, carver)?;
+    if carver.is_measuring() {
+        return Ok(None);
+    }
+    let logits = session.prefill(&Serial, &[1, 7, 9], &mut |_| ControlFlow::Continue(()))?;
+    Ok(logits.first().copied())
+}
+
+#[test]
+fn every_size_below_the_need_is_a_typed_error() {
+    let bytes = one_layer("llama", |file| file);
+    let index_bytes = Gguf::index_bytes(&bytes).unwrap();
+    let (mut index, mut memory) = (Memory::default(), Memory::default());
+    for have in (0..index_bytes).step_by(64) {
+        match Gguf::parse(&bytes, &mut index.carver(have)) {
+            Err(trill::Error::Mem(MemError::Full { need, have: said })) => assert!(said == have && need > have),
+            other => panic!("index in {have} bytes: {other:?}"),
+        }
+    }
+    let gguf = Gguf::parse(&bytes, &mut index.carver(index_bytes)).unwrap();
+    let mut tried = 0;
+    for (k, v) in [(KvType::F16, KvType::F16), (KvType::Q8, KvType::Q4), (KvType::Q2, KvType::Q2)] {
+        let config = config(24, k, v);
+        let mut measure = Carver::measure();
+        assert_eq!(lay_out(&gguf, config, &mut measure), Ok(None));
+        let need = measure.used();
+        for have in (0..need).step_by(64) {
+            match lay_out(&gguf, config, &mut memory.carver(have)) {
+                Err(trill::Error::Mem(MemError::Full { need: wanted, have: said })) => {
+                    assert!(said == have && wanted > have && wanted <= need, "{have} of {need}: {said}, {wanted}");
+                }
+                other => panic!("{have} of {need} bytes: {other:?}"),
+            }
+            tried += 1;
+        }
+        let first = lay_out(&gguf, config, &mut memory.carver(need)).unwrap();
+        assert!(first.is_some_and(f32::is_finite));
+    }
+    println!("{tried} sizes");
+    assert!(tried > 1000);
+}
+
+fn session_bytes<'a>(gguf: &Gguf<'a>, config: SessionConfig) -> usize {
+    let mut carver: Carver<'a> = Carver::measure();
+    let model = Model::load(gguf, &mut carver).unwrap();
+    carver.used() + Session::plan(&model, config).unwrap().total()
+}
+
+/// The logits after `tokens`, of which `gap` are forgotten before the last one is read.
+fn logits(bytes: &[u8], kv: KvType, tokens: &[u32], gap: std::ops::Range<usize>) -> Vec<f32> {
+    let (mut index, mut memory) = (Memory::default(), Memory::default());
+    let gguf = Gguf::parse(bytes, &mut index.carver(Gguf::index_bytes(bytes).unwrap())).unwrap();
+    let mut carver = memory.carver(session_bytes(&gguf, config(400, kv, kv)));
+    let model = Model::load(&gguf, &mut carver).unwrap();
+    let mut session = Session::new(&model, kernels(), config(400, kv, kv), &mut carver).unwrap();
+    let (last, before) = tokens.split_last().unwrap();
+    session.prefill(&Serial, before, &mut |_| ControlFlow::Continue(())).unwrap();
+    session.forget(gap.start, gap.len());
+    assert_eq!(session.position(), before.len() - gap.len());
+    session.prefill(&Serial, &[*last], &mut |_| ControlFlow::Continue(())).unwrap().to_vec()
+}
+
+fn rms(a: &[f32], b: &[f32]) -> f32 {
+    let square = |v: f32| v * v;
+    let spread = b.iter().map(|v| square(*v)).sum::<f32>();
+    (a.iter().zip(b).map(|(a, b)| square(a - b)).sum::<f32>() / spread).sqrt()
+}
+
+/// With one layer, keys and values know nothing of other tokens: forgetting must give what a text without the forgotten
+/// tokens gives, up to the cache's rounding.
+#[test]
+fn forgetting_turns_keys_to_their_new_positions() {
+    let yarn = |file: GgufFile| {
+        file.entry("llama.rope.scaling.type", STRING, string(b"yarn"))
+            .entry("llama.rope.scaling.factor", F32, 4f32.to_le_bytes())
+            .u32("llama.rope.scaling.original_context_length", 128)
+    };
+    let models = [
+        one_layer("llama", |file| file),
+        one_layer("llama", yarn),
+        one_layer("qwen3", |file| file),
+        one_layer("hunyuan-dense", |file| file),
+    ];
+    let tokens: Vec<u32> = (0..301u32).map(|i| 3 + (i * i * 7 + i * 3) % 37).collect();
+    for (i, bytes) in models.iter().enumerate() {
+        let gap = 9..9 + 120;
+        let short = [&tokens[..gap.start], &tokens[gap.end..]].concat();
+        for (kv, limit) in [(KvType::F16, 0.002), (KvType::Q8, 0.02), (KvType::Q4, 0.1), (KvType::Q2, 0.35)] {
+            let got = logits(bytes, kv, &tokens, gap.clone());
+            let want = logits(bytes, kv, &short, 0..0);
+            let (error, otherwise) = (rms(&got, &want), rms(&logits(bytes, kv, &tokens, 0..0), &want));
+            println!("model {i} {kv:?}: {error:.5}, whole text {otherwise:.5}");
+            assert!(error < limit, "model {i}, {kv:?}: {error}");
+            assert!(kv != KvType::F16 || otherwise > 5.0 * error, "model {i}: {otherwise} {error}");
+        }
+        // Nothing to forget, or more than there is.
+        assert_eq!(logits(bytes, KvType::F16, &tokens, 5..5), logits(bytes, KvType::F16, &tokens, 0..0));
+    }
+}
