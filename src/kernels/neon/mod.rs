@@ -2,8 +2,7 @@
 //!
 //! - `dot.rs`: the int8 dot-product step of each level.
 //! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`,
-//!   `ternary.rs`, `bits.rs`, `kquants.rs`,
-//!   `packed.rs`, `apart.rs`.
+//!   `ternary.rs`, `bits.rs`, `kquants.rs`, `packed.rs`, `apart.rs`, `interleaved.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
 //! - `attend.rs`: attention on packed keys and values, the same at every level.
@@ -20,6 +19,7 @@ mod dot;
 mod floats;
 mod gemm;
 mod gemv;
+mod interleaved;
 mod kquants;
 mod packed;
 mod signs;
@@ -94,7 +94,7 @@ macro_rules! level {
 /// The table with every type's entry of the surrounding level.
 macro_rules! with_types {
     ($table:expr) => {{
-        use super::{apart, bits, blocks32, kquants, packed, ternary};
+        use super::{apart, bits, blocks32, interleaved, kquants, packed, ternary};
         use crate::quant::QuantType;
         $table
             .with(QuantType::Q4_0, of::<blocks32::Q4_0>())
@@ -123,6 +123,10 @@ macro_rules! with_types {
             .with(QuantType::T3C, of::<apart::T3C>())
             .with_listed(listed::<apart::T3R>, listed::<apart::T3C>)
             .with(QuantType::S2, of::<packed::S2>())
+            .with(QuantType::Q1_0_R32, of::<interleaved::Q1_0R32>())
+            .with(QuantType::Q2_0_R16, of::<interleaved::Q2_0R16>())
+            .with(QuantType::Q2_0_G128_R16, of::<interleaved::Q2_0G128R16>())
+            .with(QuantType::TQ2_0_R16, of::<interleaved::Tq2_0R16>())
     }};
 }
 use with_types;

@@ -45,7 +45,8 @@ macro_rules! level {
                 S2(tiles::<<packed::S2 as Unpack>::Style, 4>());
             lanes::rows: $($ty(two::<<lanes::$ty as Unpack>::Style>())),*;
             apart::rows: T3R(two::<<apart::T3R as Apart>::Style>()),
-                T3C(two::<<apart::T3C as Apart>::Style>())
+                T3C(two::<<apart::T3C as Apart>::Style>());
+            interleaved::rows: Q1_0_R32(), Q2_0_R16(), Q2_0_G128_R16(), TQ2_0_R16()
         ).with_listed(listed::<apart::T3R>, listed::<apart::T3C>);
 
         #[target_feature(enable = $features)]
@@ -121,7 +122,7 @@ mod avx2 {
     use super::{floats, ymm::Ymm};
     use crate::kernels::{
         Kernels, lanes,
-        lanes::{Style, Unpack, apart, apart::Apart, gemm, packed},
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
         scalar::BASE,
     };
     use crate::mem::TileMut;
@@ -136,7 +137,7 @@ mod avx_vnni {
     use super::{avx2::FLOATS, floats, ymm::Ymm};
     use crate::kernels::{
         Kernels, lanes,
-        lanes::{Style, Unpack, apart, apart::Apart, gemm, packed},
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
     };
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
@@ -149,7 +150,7 @@ mod avx512 {
     use super::{floats, zmm::Zmm};
     use crate::kernels::{
         Kernels, lanes,
-        lanes::{Style, Unpack, apart, apart::Apart, gemm, packed},
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
         scalar::BASE,
     };
     use crate::mem::TileMut;
