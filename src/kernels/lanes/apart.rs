@@ -1,8 +1,10 @@
 //! The types of which parts can be left unread: T3R by the row, T3C by the column. Both hold five weights a byte in
 //! the base-3 chain that `packed.rs` reads; see [`crate::quant`].
 
+use super::gemm::{Panel, Source, Tiles, groups};
 use super::packed::{Packed, T3};
-use super::{Dot, Lanes};
+use super::style::{Narrow, Style, Whole};
+use super::{Dot, Lanes, Rows};
 use crate::mem::TileMut;
 use crate::quant::{Acts, RowSpan};
 
@@ -14,6 +16,10 @@ const PANEL_ROWS: usize = 5 * COLUMN;
 const CHUNK: usize = 8192;
 /// Products that fit a 16-bit sum: each dot product adds two of at most `2 * 128`.
 const NARROW_DOTS: usize = 40;
+/// Tokens from which it pays to take the codes out.
+const MANY: usize = 5;
+/// Vectors of rows that are unpacked side by side from T3C.
+const WIDTH: usize = 4;
 /// How many columns, and rows, before its turn one is asked for.
 const AHEAD: usize = 48;
 
@@ -57,6 +63,19 @@ pub(in crate::kernels) struct T3C;
 
 /// The kernels of a type of which parts can be left unread.
 pub(in crate::kernels) trait Apart {
+    /// Of its batches.
+    type Style: Style;
+    /// See [`crate::kernels::RowsFn`], for many tokens; or false where the number of rows is odd.
+    ///
+    /// # Safety
+    /// Shapes as [`crate::kernels::Kernels::rows`] checks them; the tiles are four vectors and one, of the style.
+    unsafe fn batch<S: Lanes>(
+        s: S,
+        w: &RowSpan<'_>,
+        acts: &Acts<'_>,
+        out: &mut TileMut<'_, f32>,
+        tiles: [Tiles<S>; 2],
+    ) -> bool;
     /// See [`crate::kernels::RowsFn`].
     ///
     /// # Safety
@@ -70,6 +89,30 @@ pub(in crate::kernels) trait Apart {
 }
 
 impl Apart for T3R {
+    type Style = Whole<Narrow, 16>;
+
+    #[inline(always)]
+    unsafe fn batch<S: Lanes>(
+        s: S,
+        w: &RowSpan<'_>,
+        acts: &Acts<'_>,
+        out: &mut TileMut<'_, f32>,
+        tiles: [Tiles<S>; 2],
+    ) -> bool {
+        let source = |row: usize, vectors: usize| RowGroup {
+            at: Rows::new(w.data, row * w.row_bytes, w.row_bytes, false),
+            vectors,
+            cols: w.cols,
+            bytes: w.row_bytes,
+            scale: w.scale,
+        };
+        w.rows >= S::N && {
+            // SAFETY: by contract.
+            unsafe { groups::<S, _>(s, w.rows, 1, source, acts, out, tiles) };
+            true
+        }
+    }
+
     #[inline(always)]
     unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
         // SAFETY: by contract.
@@ -83,6 +126,29 @@ impl Apart for T3R {
 }
 
 impl Apart for T3C {
+    type Style = Whole<Narrow, 64>;
+
+    #[inline(always)]
+    unsafe fn batch<S: Lanes>(
+        s: S,
+        w: &RowSpan<'_>,
+        acts: &Acts<'_>,
+        out: &mut TileMut<'_, f32>,
+        tiles: [Tiles<S>; 2],
+    ) -> bool {
+        let source = |row: usize, _: usize| ColumnGroup {
+            panel: w.data.as_ptr().wrapping_add(row / PANEL_ROWS * w.row_bytes + row % COLUMN),
+            digit: row % PANEL_ROWS / COLUMN,
+            cols: w.cols,
+            scale: w.scale,
+        };
+        w.rows.is_multiple_of(WIDTH * S::N) && w.rows > 0 && {
+            // SAFETY: by contract; all groups are whole, so none overlaps another.
+            unsafe { groups::<S, _>(s, w.rows, 1, source, acts, out, tiles) };
+            true
+        }
+    }
+
     #[inline(always)]
     unsafe fn rows<S: Lanes>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
         // SAFETY: by contract.
@@ -95,19 +161,123 @@ impl Apart for T3C {
     }
 }
 
-/// [`Apart::rows`].
+/// The kernel: see [`crate::kernels::RowsFn`].
 ///
 /// # Safety
-/// As there.
+/// As [`Apart::batch`].
 #[inline(always)]
 pub(in crate::kernels) unsafe fn rows<S: Lanes, A: Apart>(
     s: S,
     w: &RowSpan<'_>,
     acts: &Acts<'_>,
     out: &mut TileMut<'_, f32>,
+    tiles: [Tiles<S>; 2],
 ) {
     // SAFETY: by contract.
-    unsafe { A::rows(s, w, acts, out) }
+    unsafe {
+        if acts.n < MANY || !A::batch(s, w, acts, out, tiles) {
+            A::rows(s, w, acts, out);
+        }
+    }
+}
+
+/// Digit `digit` of bytes, as codes.
+#[inline(always)]
+fn codes<S: Lanes>(s: S, bytes: S::V, digit: usize) -> S::V {
+    let mut v = s.xor(bytes, s.splat(0x8080_8080));
+    for _ in 0..digit {
+        v = s.triple(v);
+    }
+    s.thirds(v)
+}
+
+/// `((isum - sum) as f32) / d * scale`.
+#[inline(always)]
+fn closed<S: Lanes>(s: S, acc: S::V, acts: &Acts<'_>, t: usize, scale: f32) -> S::V {
+    let sum = s.float(s.sub(acc, s.splat(acts.sums[t] as u32)));
+    s.fmul(s.fdiv(sum, s.splat(acts.d[t].to_bits())), s.splat(scale.to_bits()))
+}
+
+/// Rows of T3R, a digit after another.
+#[derive(Clone, Copy)]
+struct RowGroup {
+    at: Rows,
+    vectors: usize,
+    cols: usize,
+    /// Bytes of a row, and columns of a digit.
+    bytes: usize,
+    scale: f32,
+}
+
+impl<S: Lanes> Source<S> for RowGroup {
+    #[inline(always)]
+    unsafe fn fill(self, s: S, column: usize, panel: &mut Panel<S>) -> usize {
+        let (digit, m) = (column / self.bytes, column % self.bytes);
+        // All are multiples of 16.
+        let columns = (self.bytes - m).min(self.cols - column).min(Panel::<S>::columns(self.vectors));
+        for v in 0..self.vectors {
+            for c in (0..columns).step_by(16) {
+                // SAFETY: the rows have bytes m + c .. m + c + 16.
+                let four = unsafe { self.at.down::<S>(v).at(m + c).load4(s) };
+                for (i, bytes) in four.into_iter().enumerate() {
+                    panel.set(c / 4 + i, self.vectors, v, codes(s, bytes, digit));
+                }
+            }
+        }
+        panel.close(columns, <T3R as Apart>::Style::SUB);
+        columns
+    }
+
+    #[inline(always)]
+    unsafe fn close(self, s: S, acts: &Acts<'_>, t: usize, to: *mut f32) {
+        for v in 0..self.vectors {
+            // SAFETY: by contract.
+            unsafe { s.put(to.add(v * S::N), closed(s, s.get(to.add(v * S::N)), acts, t, self.scale)) }
+        }
+    }
+}
+
+/// [`WIDTH`] vectors of rows of T3C: one digit of bytes that lie side by side.
+#[derive(Clone, Copy)]
+struct ColumnGroup {
+    /// Their first byte.
+    panel: *const u8,
+    digit: usize,
+    cols: usize,
+    scale: f32,
+}
+
+impl<S: Lanes> Source<S> for ColumnGroup {
+    #[inline(always)]
+    unsafe fn fill(self, s: S, column: usize, panel: &mut Panel<S>) -> usize {
+        let columns = (self.cols - column).min(Panel::<S>::columns(WIDTH));
+        for c in (0..columns).step_by(4) {
+            for first in (0..WIDTH).step_by(S::COLUMN_VECTORS) {
+                let at = |i: usize| self.panel.wrapping_add((column + c + i) * COLUMN + first * S::N);
+                // SAFETY: the panel has these columns, a multiple of 64.
+                let bytes = unsafe { s.columns([at(0), at(1), at(2), at(3)]) };
+                for v in 0..S::COLUMN_VECTORS {
+                    panel.set(c / 4, WIDTH, first + v, codes(s, bytes[v], self.digit));
+                }
+            }
+        }
+        panel.close(columns, <T3C as Apart>::Style::SUB);
+        columns
+    }
+
+    #[inline(always)]
+    unsafe fn close(self, s: S, acts: &Acts<'_>, t: usize, to: *mut f32) {
+        let mut all = [s.splat(0); WIDTH];
+        // SAFETY: by contract; the vectors are in the order of `columns`, and so is what `put_column` wants.
+        unsafe {
+            for (v, value) in all.iter_mut().enumerate() {
+                *value = closed(s, s.get(to.add(v * S::N)), acts, t, self.scale);
+            }
+            for (v, value) in all.into_iter().enumerate() {
+                s.put_column(to.add(v / S::COLUMN_VECTORS * S::COLUMN_VECTORS * S::N), v % S::COLUMN_VECTORS, value);
+            }
+        }
+    }
 }
 
 /// # Safety

@@ -10,6 +10,7 @@ use super::style::Adds;
 use super::{At, Lanes, RowEnd, Rows, Sink, Style, Sums, Unpack, offset};
 use crate::mem::TileMut;
 use crate::quant::{Acts, RowSpan};
+use core::marker::PhantomData;
 use core::mem::{MaybeUninit, size_of};
 
 /// Code vectors of a panel: 32 KiB at 64 bytes.
@@ -25,33 +26,59 @@ pub(in crate::kernels) struct Panel<S: Lanes> {
     codes: [MaybeUninit<S::V>; SLOTS],
     /// [`Style::Scales`] of vector `v` in block `b` at `b * vectors + v`.
     scales: [MaybeUninit<S::V>; SCALE_SLOTS],
-    /// Blocks.
+    /// Blocks, and columns of a block.
     blocks: usize,
+    block: usize,
     /// Sub-blocks of a block.
     subs: usize,
     /// What codes are more than weights.
     offset: i32,
 }
 
+impl<S: Lanes> Panel<S> {
+    /// Columns that have room beside each other in `vectors` vectors.
+    pub(super) const fn columns(vectors: usize) -> usize {
+        SLOTS / vectors * 4
+    }
+
+    /// Sets vector `v` of the columns `4 c ..`, of `vectors`.
+    #[inline(always)]
+    pub(super) fn set(&mut self, c: usize, vectors: usize, v: usize, codes: S::V) {
+        self.codes[c * vectors + v].write(codes);
+    }
+
+    /// Says that `columns` columns are set, whose integers add up to the end of the row.
+    pub(super) fn close(&mut self, columns: usize, sub: usize) {
+        (self.blocks, self.block, self.subs) = (1, columns, columns / sub);
+    }
+}
+
+/// A row group to be put in panels.
+pub(super) trait Source<S: Lanes>: Copy {
+    /// Unpacks columns from `column` on, as many as have room; returns how many.
+    ///
+    /// # Safety
+    /// The group and the column exist.
+    unsafe fn fill(self, s: S, column: usize, panel: &mut Panel<S>) -> usize;
+    /// The results of token `t`, from their sums at `to`.
+    ///
+    /// # Safety
+    /// The sums lie there.
+    unsafe fn close(self, s: S, acts: &Acts<'_>, t: usize, to: *mut f32);
+}
+
 /// A row group's results and the tokens that make them.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Job<'a> {
     acts: &'a Acts<'a>,
-    /// The first column of the panel, and columns of its blocks.
+    /// The first column of the panel.
     column: usize,
-    block: usize,
     /// Result of the first row and token; results of the next token lie `stride` further.
     out: *mut f32,
     stride: usize,
 }
 
 impl Job<'_> {
-    /// Token `t` at the panel's block `b`.
-    #[inline(always)]
-    fn at(&self, t: usize, b: usize) -> At {
-        At::of(self.acts, t, self.column + b * self.block)
-    }
-
     /// Vector `v` of the results of token `t`.
     #[inline(always)]
     fn out<S: Lanes>(&self, t: usize, v: usize) -> *mut f32 {
@@ -82,18 +109,42 @@ pub(in crate::kernels) unsafe fn rows<S: Lanes, U: Unpack>(
     w: &RowSpan<'_>,
     acts: &Acts<'_>,
     out: &mut TileMut<'_, f32>,
+    tiles: [Tiles<S>; 2],
+) {
+    let source = |unit: usize, vectors: usize| Blocks::<U> {
+        at: Rows::new(w.data, unit * w.row_bytes, w.row_bytes, false),
+        vectors,
+        cols: w.cols,
+        scale: w.scale,
+        unpack: PhantomData,
+    };
+    // SAFETY: by contract.
+    unsafe { groups::<S, _>(s, w.rows / U::PLANES, U::PLANES, source, acts, out, tiles) }
+}
+
+/// All groups of `units` times `planes` rows, each from its `source` of a first unit and a width.
+///
+/// # Safety
+/// The units exist, [`Lanes::N`] or more, in the sources and in the output.
+#[inline(always)]
+pub(super) unsafe fn groups<S: Lanes, G: Source<S>>(
+    s: S,
+    units: usize,
+    planes: usize,
+    source: impl Fn(usize, usize) -> G,
+    acts: &Acts<'_>,
+    out: &mut TileMut<'_, f32>,
     [wide, narrow]: [Tiles<S>; 2],
 ) {
-    let units = w.rows / U::PLANES;
-    // Units that a panel's width holds, and rows.
-    let of = |tiles: Tiles<S>| S::N * tiles.vectors / U::PLANES;
+    // Units that a panel's width holds.
+    let of = |tiles: Tiles<S>| S::N * tiles.vectors / planes;
+    let stride = out.stride();
     let mut first = 0;
     loop {
         let tiles = if units - first >= of(wide) { wide } else { narrow };
-        let at = Rows::new(w.data, first * w.row_bytes, w.row_bytes, false);
-        let to = out.as_mut_ptr().wrapping_add(first * U::PLANES);
+        let to = out.as_mut_ptr().wrapping_add(first * planes);
         // SAFETY: units first .. first + of(tiles) exist, in the weights and in the tile.
-        unsafe { group::<S, U>(s, at, w, acts, Out { first: to, stride: out.stride() }, tiles) }
+        unsafe { group::<S, G>(s, source(first, tiles.vectors), acts, to, stride, tiles) }
         first += of(tiles);
         if first == units {
             return;
@@ -104,83 +155,115 @@ pub(in crate::kernels) unsafe fn rows<S: Lanes, U: Unpack>(
     }
 }
 
-/// Where the results of a row group go.
-#[derive(Clone, Copy)]
-struct Out {
-    first: *mut f32,
-    stride: usize,
-}
-
 /// A row group times all tokens.
 ///
 /// # Safety
 /// The group's rows exist in the weights and in the output.
 #[inline(always)]
-unsafe fn group<S: Lanes, U: Unpack>(s: S, at: Rows, w: &RowSpan<'_>, acts: &Acts<'_>, out: Out, tiles: Tiles<S>) {
-    let vectors = tiles.vectors;
-    // Blocks of a panel: a block's code vectors are those of one vector, or of all planes.
-    let most = SLOTS / (U::VECTORS * vectors / U::PLANES);
-    const {
-        assert!(
-            size_of::<<U::Style as Style>::Scales<S::V>>() * (SLOTS / U::VECTORS) <= SCALE_SLOTS * size_of::<S::V>()
-        )
-    };
+unsafe fn group<S: Lanes, G: Source<S>>(
+    s: S,
+    source: G,
+    acts: &Acts<'_>,
+    out: *mut f32,
+    stride: usize,
+    tiles: Tiles<S>,
+) {
     let mut panel = Panel::<S> {
         codes: [const { MaybeUninit::uninit() }; _],
         scales: [const { MaybeUninit::uninit() }; _],
         blocks: 0,
-        subs: U::BLOCK / <U::Style as Style>::SUB,
-        offset: offset::<S, U>(),
+        block: 0,
+        subs: 0,
+        offset: 0,
     };
-    let blocks = w.cols / U::BLOCK;
-    let mut first = 0;
-    while first < blocks {
-        panel.blocks = most.min(blocks - first);
-        // SAFETY: blocks first .. first + panel.blocks are in every row; the tiles get a whole panel and tokens that exist.
+    let mut column = 0;
+    while column < acts.k {
+        // SAFETY: the column exists; the tiles get a whole panel and tokens that exist.
         unsafe {
-            fill::<S, U>(s, at, first, vectors, &mut panel);
-            let job = Job { acts, column: first * U::BLOCK, block: U::BLOCK, out: out.first, stride: out.stride };
+            let columns = source.fill(s, column, &mut panel);
+            let job = Job { acts, column, out, stride };
             let mut t = 0;
             while t < acts.n {
                 let tokens = tiles.by_tokens.len().min(acts.n - t);
                 tiles.by_tokens[tokens - 1](&panel, &job, t);
                 t += tokens;
             }
+            column += columns;
         }
-        first += panel.blocks;
     }
     for t in 0..acts.n {
         // SAFETY: the sums of all rows lie there.
-        unsafe { close::<S, U>(s, at, w, acts, out, vectors, t) }
+        unsafe { source.close(s, acts, t, out.wrapping_add(t * stride)) }
     }
 }
 
-/// Unpacks blocks `first ..` of a row group, as many as the panel says.
-///
-/// # Safety
-/// Every row has them, and they fit the panel.
-#[inline(always)]
-unsafe fn fill<S: Lanes, U: Unpack>(s: S, at: Rows, first: usize, vectors: usize, panel: &mut Panel<S>) {
-    let scales = panel.scales.as_mut_ptr().cast::<<U::Style as Style>::Scales<S::V>>();
-    let groups = vectors / U::PLANES;
-    for g in 0..groups {
-        let rows = at.down::<S>(g);
-        for b in 0..panel.blocks {
-            let mut store = Store {
-                first: panel.codes.as_mut_ptr().wrapping_add(b * U::VECTORS * groups + g).cast(),
-                step: groups,
-            };
-            // SAFETY: the caller's; each block and group has slots of its own.
-            unsafe {
-                let w = U::unpack(s, rows.at((first + b) * U::BYTES), &mut store);
-                scales.add(b * groups + g).write(w);
+/// A row group of a type in blocks.
+struct Blocks<U> {
+    at: Rows,
+    vectors: usize,
+    cols: usize,
+    scale: f32,
+    unpack: PhantomData<U>,
+}
+
+impl<U> Clone for Blocks<U> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<U> Copy for Blocks<U> {}
+
+impl<S: Lanes, U: Unpack> Source<S> for Blocks<U> {
+    #[inline(always)]
+    unsafe fn fill(self, s: S, column: usize, panel: &mut Panel<S>) -> usize {
+        // A block's code vectors are those of one vector of rows, or of all planes.
+        let (first, most) = (column / U::BLOCK, SLOTS / (U::VECTORS * self.vectors / U::PLANES));
+        let blocks = most.min(self.cols / U::BLOCK - first);
+        (panel.blocks, panel.block) = (blocks, U::BLOCK);
+        (panel.subs, panel.offset) = (U::BLOCK / <U::Style as Style>::SUB, offset::<S, U>());
+        const {
+            let scales = size_of::<<U::Style as Style>::Scales<S::V>>() * (SLOTS / U::VECTORS);
+            assert!(scales <= SCALE_SLOTS * size_of::<S::V>());
+        }
+        let scales = panel.scales.as_mut_ptr().cast::<<U::Style as Style>::Scales<S::V>>();
+        let groups = self.vectors / U::PLANES;
+        for g in 0..groups {
+            let rows = self.at.down::<S>(g);
+            for b in 0..blocks {
+                let first_code = panel.codes.as_mut_ptr().wrapping_add(b * U::VECTORS * groups + g);
+                let mut store = Store { first: first_code.cast(), step: groups };
+                // SAFETY: every row has block first + b; each block and group has slots of its own.
+                unsafe {
+                    let w = U::unpack(s, rows.at((first + b) * U::BYTES), &mut store);
+                    scales.add(b * groups + g).write(w);
+                }
+            }
+            // What the next panel will want of these rows.
+            for r in 0..S::N {
+                for line in (0..blocks * U::BYTES).step_by(64) {
+                    s.prefetch(rows.at((first + blocks) * U::BYTES + line).row(r));
+                }
             }
         }
-        // What the next panel will want of these rows.
-        let next = (first + panel.blocks) * U::BYTES;
-        for r in 0..S::N {
-            for line in (0..panel.blocks * U::BYTES).step_by(64) {
-                s.prefetch(rows.at(next + line).row(r));
+        blocks * U::BLOCK
+    }
+
+    #[inline(always)]
+    unsafe fn close(self, s: S, acts: &Acts<'_>, t: usize, mut to: *mut f32) {
+        let end = RowEnd::of(acts, t, self.at.at(self.cols / U::BLOCK * U::BYTES));
+        let scale = s.splat(self.scale.to_bits());
+        for g in 0..self.vectors / U::PLANES {
+            let mut all = [s.splat(0); WIDEST];
+            // SAFETY: by contract; the rows end at `tail`.
+            unsafe {
+                for (plane, v) in all.iter_mut().take(U::PLANES).enumerate() {
+                    let end = RowEnd { tail: end.tail.down::<S>(g), plane, ..end };
+                    *v = s.fmul(U::end(s, s.get(to.add(plane * S::N)), end), scale);
+                }
+                for o in 0..U::PLANES {
+                    s.put(to, if U::PLANES == 1 { all[0] } else { woven::<S, U>(s, &all, o) });
+                    to = to.add(S::N);
+                }
             }
         }
     }
@@ -225,9 +308,9 @@ pub(in crate::kernels) unsafe fn tile<S: Lanes, F: Style, const V: usize, const 
             }
         }
         for b in 0..panel.blocks {
-            let mut act = [job.at(t, b); T];
+            let mut act = [At::of(job.acts, t, job.column + b * panel.block); T];
             for j in 1..T {
-                act[j] = job.at(t + j, b);
+                act[j] = At::of(job.acts, t + j, job.column + b * panel.block);
             }
             let mut total = [[zero; V]; T];
             for sub in 0..panel.subs {
@@ -276,39 +359,6 @@ pub(in crate::kernels) unsafe fn tile<S: Lanes, F: Style, const V: usize, const 
         for j in 0..T {
             for v in 0..V {
                 s.put(job.out::<S>(t + j, v), acc[j][v]);
-            }
-        }
-    }
-}
-
-/// The results of token `t`, from its sums.
-///
-/// # Safety
-/// The sums lie in the output.
-#[inline(always)]
-unsafe fn close<S: Lanes, U: Unpack>(
-    s: S,
-    at: Rows,
-    w: &RowSpan<'_>,
-    acts: &Acts<'_>,
-    out: Out,
-    vectors: usize,
-    t: usize,
-) {
-    let mut to = out.first.wrapping_add(t * out.stride);
-    let end = RowEnd::of(acts, t, at.at(w.cols / U::BLOCK * U::BYTES));
-    let scale = s.splat(w.scale.to_bits());
-    for g in 0..vectors / U::PLANES {
-        let mut all = [s.splat(0); WIDEST];
-        // SAFETY: by contract; the rows end at `tail`.
-        unsafe {
-            for (plane, v) in all.iter_mut().take(U::PLANES).enumerate() {
-                let end = RowEnd { tail: end.tail.down::<S>(g), plane, ..end };
-                *v = s.fmul(U::end(s, s.get(to.add(plane * S::N)), end), scale);
-            }
-            for o in 0..U::PLANES {
-                s.put(to, if U::PLANES == 1 { all[0] } else { woven::<S, U>(s, &all, o) });
-                to = to.add(S::N);
             }
         }
     }
