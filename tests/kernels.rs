@@ -272,6 +272,7 @@ fn chosen_rows_and_columns() {
         for data in [Data::Random, Data::Extreme] {
             for n in [1, 3, 6] {
                 compare(&levels, QuantType::T3C, rows, cols, n, data, &mut rnd);
+                compare(&levels, QuantType::T3R, rows, cols, n, data, &mut rnd);
                 for len in [0, 4, 12, 64, 700] {
                     listed(&levels, true, (rows, cols), len, n, data, &mut rnd);
                     listed(&levels, false, (rows, cols), len + 3, n, data, &mut rnd);
