@@ -13,3 +13,4 @@ mod run;
 mod sessions;
 mod smollm2;
 mod stories;
+mod tune;
