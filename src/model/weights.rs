@@ -276,7 +276,7 @@ impl<'a> Loader<'_, 'a> {
         self.used -= 1;
         let count = tensor.cols();
         let numbers = self.vector(FFN_KEPT, count.min(hp.n_ff))?;
-        let kept = self.carver.take(numbers.len(), 0u32)?;
+        let kept = self.carver.take(count.min(hp.n_ff), 0u32)?;
         let mut least = 0;
         for (to, v) in kept.iter_mut().zip(numbers) {
             *to = *v as u32; // saturates; compared with what it was
