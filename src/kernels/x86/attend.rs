@@ -32,7 +32,10 @@ pub(super) fn scores<S: Sixteen>(s: S, q: &[f32], head_dim: usize, k: &KvRows<'_
     let (n, group) = (k.range.len(), q.len() / head_dim);
     for i in (0..n).step_by(4) {
         // Past the end the last row is taken again, and its score not written.
-        let rows = [0, 1, 2, 3].map(|p| row(k, k.range.start + (i + p).min(n - 1), head_dim));
+        let mut rows = [core::ptr::null(); 4];
+        for (p, place) in rows.iter_mut().enumerate() {
+            *place = row(k, k.range.start + (i + p).min(n - 1), head_dim);
+        }
         let mut g = 0;
         while g < group {
             let (q, out) = (&q[g * head_dim..], &mut out[g * n..]);
