@@ -33,9 +33,12 @@ TILE_GOAL = 24.0  # multiply-adds per cycle
 MACS = {"sdot": 16, "smmla": 32, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
 # Share of the products in a telescoped base-3 loop that are weights: six for five rows, two for one digit.
 USEFUL = {("gemv", "T3"): 5 / 6, ("gemv", "TQ1_0"): 1 / 2}
-# Types whose rows share bytes, and the products for each group and token.
-GROUPS = {"T2": 4, "S2": 4, "T3": 6}
-TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128"}
+# Types whose rows share bytes, and the SDOTs for each line of the cache asked for in advance and each token.
+GROUPS = {"T2": 4, "S2": 4, "T3": 6, "Q2_0_R16": 16, "Q2_0_G128_R16": 16, "TQ2_0_R16": 16}
+# Types with interleaved rows, and the weights in a block of a group.
+INTERLEAVED = {"Q1_0_R32": 32 * 128, "Q2_0_R16": 16 * 64, "Q2_0_G128_R16": 16 * 128, "TQ2_0_R16": 16 * 256}
+TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128", "Q1_0R32": "Q1_0_R32"}
+TYPE_NAMES |= {"Q2_0R16": "Q2_0_R16", "Q2_0G128R16": "Q2_0_G128_R16", "TQ2_0R16": "TQ2_0_R16"}
 
 
 def tool(name):
@@ -73,23 +76,32 @@ def loops(code):
 
 
 def macs(code):
-    return sum(MACS.get(op, 0) for _, op, args in code if ".4s" in args or ".8h" in args)
+    """Multiply-adds. A lookup is 16 rows times four columns, in two halves; one that makes a table has two sources."""
+    looked_up = sum(32 for _, op, args in code if op == "tbl" and re.search(r"\{ ?v\d+.16b ?\}", args))
+    products = sum(MACS.get(op, 0) for _, op, args in code if ".4s" in args or ".8h" in args)
+    return products or looked_up
 
 
 def main_loops(code, products):
     """The instructions of one trip of each innermost loop with products. If `products` is known and more than such a
-    loop makes, only of the loop around the largest, with that one written out as often as it takes."""
+    loop makes, only of the loop around the largest, with that one written out as often as it takes. `products` may be
+    a function of the loop; then this is done for every innermost loop."""
     busy = [(a, b) for a, b in loops(code) if macs(code[a : b + 1])]
     inner = [l for l in busy if not any(o != l and l[0] <= o[0] and o[1] <= l[1] for o in busy)]
     inner.sort(key=lambda l: -macs(code[l[0] : l[1] + 1]))
-    around = [l for l in busy if inner and l[0] <= inner[0][0] and inner[0][1] <= l[1] and l != inner[0]]
-    if products and around:
-        (a, b), (first, last) = inner[0], min(around, key=lambda l: l[1] - l[0])
-        before, body, after = code[first:a], code[a : b + 1], code[b + 1 : last + 1]
-        trips = round((products - macs(before) - macs(after)) / macs(body))
-        if trips > 1:
-            return [before + body * trips + after]
-    return [code[a : b + 1] for a, b in inner]
+    bodies = []
+    for a, b in inner if callable(products) or not products else inner[:1]:
+        body = code[a : b + 1]
+        wanted = products(body) if callable(products) else products
+        around = [l for l in busy if l[0] <= a and b <= l[1] and l != (a, b)]
+        if wanted and around:
+            first, last = min(around, key=lambda l: l[1] - l[0])
+            before, after = code[first:a], code[b + 1 : last + 1]
+            trips = round((wanted - macs(before) - macs(after)) / macs(body))
+            if trips > 1:
+                body = before + body * trips + after
+        bodies.append(body)
+    return bodies
 
 
 def tokens(body, sums):
@@ -97,6 +109,11 @@ def tokens(body, sums):
     asked for in advance for each group."""
     groups = sum(op == "prfm" for _, op, _ in body)
     return sum(op == "sdot" for _, op, _ in body) // (sums * max(groups, 1))
+
+
+def twice(body, others):
+    """Whether the loop is there already: code for one and for two groups ends in the same loop."""
+    return any([op for _, op, _ in body] == [op for _, op, _ in other] for other in others)
 
 
 def cycles(body, model):
@@ -147,7 +164,10 @@ def main():
         kind, what = m[1], m[2]
         what = re.sub(r"^(Tq|Ptq|Stq)", lambda p: p[1].upper(), re.sub(r"^Q(\d)K$", r"Q\1_K", what))
         what = TYPE_NAMES.get(what, what)
-        bodies = main_loops(code, block_products(kind, what))
+        products = block_products(kind, what)
+        if kind == "gemv" and what in INTERLEAVED:
+            products = lambda body: INTERLEAVED[what] * max(tokens(body, GROUPS.get(what, 16)), 1)
+        bodies = [body for i, body in enumerate(all_bodies := main_loops(code, products)) if not twice(body, all_bodies[:i])]
         if what not in GROUPS:
             bodies = bodies[:1]
         for body in bodies:

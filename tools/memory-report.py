@@ -34,11 +34,11 @@ def number(text, what):
     return int(line.rsplit("(", 1)[1].split()[0])
 
 
-def row(trill, model, context, kind, threads, extra):
+def row(trill, model, sentence, context, kind, threads, extra):
     size = ["-c", str(context), "-t", str(threads), "--cache-type", kind] + extra
     plan = json.loads(subprocess.run([trill, "plan", model, "--json"] + size, check=True, capture_output=True).stdout)
-    # About 18 tokens a sentence; the rest of the context is written, to its last token.
-    prompt = SENTENCE * max(1, (context - 60) // 20)
+    # Most of the context is read, the rest is written, to its last token.
+    prompt = SENTENCE * max(1, (context - 16) // sentence)
     run = [trill, "run", "-m", model, "-p", prompt, "--temp", "0", "--ignore-eos", "-v"] + size
     limit = (plan["address_space_bytes"] + 4095) // 4096 * 4096
     code, text, seconds = limited(run, limit)
@@ -63,9 +63,12 @@ def main():
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     bad = 0
     for model in args.models:
+        # Twice as long a text, so that what comes only once (the beginning of text) does not count.
+        count = lambda text: len(subprocess.run([args.trill, "tokenize", "-m", model, "-p", text], check=True, capture_output=True).stdout.split())
+        sentence = count(SENTENCE * 2) - count(SENTENCE)
         for context in map(int, args.contexts.split(",")):
             for kind in args.types.split(","):
-                plan, peak, full, refused, seconds, text = row(args.trill, model, context, kind, args.threads, extra)
+                plan, peak, full, refused, seconds, text = row(args.trill, model, sentence, context, kind, args.threads, extra)
                 name, own = model.rsplit("/", 1)[-1], plan["own_bytes"]
                 if peak is None:
                     bad += 1

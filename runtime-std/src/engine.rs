@@ -172,7 +172,7 @@ impl Setup {
         if context > context_train {
             log::warn!("the model was trained for {context_train} tokens of context, {context} are asked for");
         }
-        let threads = options.threads.unwrap_or_else(|| cores.threads());
+        let threads = options.threads.unwrap_or_else(|| crate::tune::threads(cores));
         let batch = options.batch.unwrap_or(BATCH_DEFAULT);
         if batch > BATCH_MAX {
             log::debug!("-b {batch}: more than {BATCH_MAX} at a time gain nothing, {BATCH_MAX} are used");
@@ -221,10 +221,14 @@ pub(crate) fn load<T>(
         opened.file.lock();
     }
     let model = opened.model(&mut carver)?;
+    let clock = Stopwatch::start();
     let more = more(opened, model, &mut carver)?;
+    let vocabulary_ms = 1e3 * clock.seconds();
     let mut session = Session::new(model, setup.kernels, setup.config, &mut carver)?;
     assert_eq!(carver.used(), plan.arena, "the same layout code takes the same memory");
+    let clock = Stopwatch::start();
     model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
+    log::debug!("vocabulary ready in {vocabulary_ms:.0} ms, weights looked at in {:.0} ms", 1e3 * clock.seconds());
     session.set_stochastic_signs(options.stochastic_signs);
     session.set_skip(options.ffn_skip);
     let pool = Pool::new(setup.config.threads, &cores);
@@ -374,6 +378,13 @@ impl Machine {
         let gap = gap.start.min(self.held.len())..gap.end.min(self.held.len());
         self.session.forget(gap.start, gap.len());
         self.held.drain(gap);
+    }
+
+    /// Forgets what does not begin as `tokens` do.
+    pub(crate) fn keep_first(&mut self, tokens: &[u32]) {
+        let keep = self.shared(tokens);
+        self.session.truncate(keep);
+        self.held.truncate(keep);
     }
 
     /// Empties the context.

@@ -2,7 +2,7 @@
 
 use crate::cli::{Flag, Set};
 use crate::commands::{
-    BENCH, CHAT, CONVERT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, PLAN, QUANTIZE, RUN, TOKENIZE,
+    BENCH, CHAT, CONVERT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, PLAN, QUANTIZE, RUN, TOKENIZE, TUNE,
 };
 use crate::full_context::Policy;
 use crate::options::Verbosity;
@@ -137,8 +137,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     Flag { names: &["-c", "--ctx-size"], value: "N", on: SIZED,
         help: "tokens of context (perplexity: of a chunk; default: the model's, at most 4096)",
         set: |o, v| number(v, 0..=limits::CONTEXT_MAX).map(|n| o.context = (n > 0).then_some(n)) },
-    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: SIZED | QUANTIZE.bit | PACK.bit,
-        help: "threads (default: the physical big cores)",
+    Flag { names: &["-t", "--threads", "--num-threads"], value: "T", on: SIZED | QUANTIZE.bit | PACK.bit | TUNE.bit,
+        help: "threads (default: what trill tune found best, else the physical big cores)",
         set: |o, v| number(v, 1..=limits::THREADS_MAX).map(|n| o.threads = Some(n)) },
     Flag { names: &["-b", "--batch-size"], value: "N", on: SIZED,
         help: "tokens read together (at most 512)", set: |o, v| number(v, 1..=1 << 20).map(|n| o.batch = Some(n)) },

@@ -23,6 +23,7 @@ mod session;
 mod stream;
 mod template;
 mod terminal;
+mod tune;
 mod type_choice;
 
 use exit::Outcome;

@@ -5,13 +5,15 @@ use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::mem::Carver;
 use crate::parallel::{Rows4, Team, Tiling};
-use crate::quant::{ActKind, Acts, Matrix, sign_stochastic};
+use crate::quant::{ActKind, Acts, Matrix, QuantType, sign_stochastic};
 
 /// Bytes of weights in one claim: small enough that all cores stream the same neighbourhood of memory.
 const TILE_BYTES: usize = 16 << 10;
 /// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows; for several tokens, of
 /// four groups.
 const ROW_GROUP: usize = 16;
+/// Rows of a tile, at least, where kernels look sums of activations up in tables that they make first.
+const TABLE_ROWS: usize = 256;
 
 /// Room for the int8 form of a batch of activations.
 pub(crate) struct ActBuffer<'s> {
@@ -109,8 +111,10 @@ fn grain(team: &Team<'_>, parts: &[Matrix<'_>], tokens: usize) -> usize {
     // Groups of 5 or 320 rows must not be torn either.
     let groups = parts.iter().map(|p| p.ty().lanes());
     let own = if tokens > 1 && parts.iter().all(|p| p.ty().lanes() == 1) { 4 * ROW_GROUP } else { ROW_GROUP };
-    let least = groups.fold(own, |a, b| a / common(a, b) * b);
-    by_size.min(by_share).max(1).next_multiple_of(least)
+    let group = groups.fold(own, |a, b| a / common(a, b) * b);
+    // Tables made for a call must pay.
+    let least = if parts.iter().any(|p| p.ty() == QuantType::Q1_0_R32) { TABLE_ROWS } else { 1 };
+    by_size.min(by_share).max(least).next_multiple_of(group)
 }
 
 /// The greatest common divisor.
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
     use crate::cpu::CpuFeatures;
     use crate::parallel::{Serial, with_team};
-    use crate::quant::{ActRow, QuantType};
+    use crate::quant::ActRow;
     use std::vec;
     use std::vec::Vec;
 

@@ -9,7 +9,7 @@
 //! first lowest, as the weight plus 1; the last with its upper bit flipped, which makes it the weight less 1 as a
 //! two's-complement number. So masks give sums of whole rows, as in [`super::t2`].
 
-use super::{ActRow, BlockHealth, Lane, QuantType, TypeInfo};
+use super::{ActKind, ActRow, BlockHealth, Panel, QuantType, TypeInfo};
 use super::{q1_0, q1_0_r32, q2_0, q2_0_g128_r16, q2_0_r16, tq1_0, tq2_0, tq2_0_r16};
 use crate::numeric::f16_to_f32;
 
@@ -40,33 +40,27 @@ pub(super) trait Interleaved {
 }
 
 /// The facts of `L`.
-pub(super) const fn info<L: Interleaved>(name: &'static str, id: u32, more_lanes: &'static [Lane]) -> TypeInfo {
+pub(super) const fn info<L: Interleaved>(name: &'static str, id: u32) -> TypeInfo {
     TypeInfo {
         name,
         ggml_id: Some(id),
         block: L::BLOCK,
         bytes: L::BYTES,
         row_tail: 0,
-        more_lanes,
+        more_lanes: &[],
         tail: 0,
-        act: if L::UNIT == 32 { super::ActKind::Block32 } else { super::ActKind::Block256 },
-        decode: decode::<L, 0>,
+        act: if L::UNIT == 32 { ActKind::Block32 } else { ActKind::Block256 },
+        decode: |group, out| decode::<L>(group, 0, out),
         encode: Some(encode::<L>),
-        dot: dot::<L, 0>,
+        dot: |group, act| dot::<L>(group, 0, act),
         check: check::<L>,
     }
 }
 
-/// The second and all further rows' lanes.
-macro_rules! lanes {
-    ($layout:ty; $($row:literal)*) => {
-        &[$($crate::quant::Lane {
-            decode: $crate::quant::interleaved::decode::<$layout, $row>,
-            dot: $crate::quant::interleaved::dot::<$layout, $row>,
-        }),*]
-    };
+/// How the rows of `L` are read.
+pub(super) const fn panel<L: Interleaved>() -> Panel {
+    Panel { rows: L::ROWS, decode: decode::<L>, dot: dot::<L> }
 }
-pub(super) use lanes;
 
 /// Scale of row `row` of a block.
 #[inline(always)]
@@ -74,21 +68,21 @@ fn scale(block: &[u8], row: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes([block[2 * row], block[2 * row + 1]]))
 }
 
-pub(super) fn decode<L: Interleaved, const ROW: usize>(data: &[u8], out: &mut [f32]) {
-    for (block, out) in data.chunks_exact(L::BYTES).zip(out.chunks_exact_mut(L::BLOCK)) {
-        let d = scale(block, ROW);
-        out.iter_mut().enumerate().for_each(|(k, o)| *o = d * f32::from(L::code(&block[2 * L::ROWS..], ROW, k)));
+fn decode<L: Interleaved>(group: &[u8], row: usize, out: &mut [f32]) {
+    for (block, out) in group.chunks_exact(L::BYTES).zip(out.chunks_exact_mut(L::BLOCK)) {
+        let d = scale(block, row);
+        out.iter_mut().enumerate().for_each(|(k, o)| *o = d * f32::from(L::code(&block[2 * L::ROWS..], row, k)));
     }
 }
 
 /// For each unit `acc = acc + (isum as f32) * (d * da)`, as [`super::block::dot32`] and [`super::block::dot256`].
-pub(super) fn dot<L: Interleaved, const ROW: usize>(group: &[u8], act: ActRow<'_>) -> f32 {
+fn dot<L: Interleaved>(group: &[u8], row: usize, act: ActRow<'_>) -> f32 {
     let mut acts = act.q.chunks_exact(L::UNIT).zip(act.d);
     let mut acc = 0f32;
     for block in group.chunks_exact(L::BYTES) {
-        let (d, codes) = (scale(block, ROW), &block[2 * L::ROWS..]);
+        let (d, codes) = (scale(block, row), &block[2 * L::ROWS..]);
         for (start, (q, da)) in (0..L::BLOCK).step_by(L::UNIT).zip(&mut acts) {
-            let weights = (start..).map(|k| i32::from(L::code(codes, ROW, k)));
+            let weights = (start..).map(|k| i32::from(L::code(codes, row, k)));
             let isum: i32 = q.iter().zip(weights).map(|(q, w)| w * i32::from(*q)).sum();
             acc += isum as f32 * (d * da);
         }

@@ -19,6 +19,7 @@ pub use t3::encode_t3;
 pub use t3c::t3c_weight;
 
 pub use act::{ActKind, ActRow, Acts, sign_stochastic};
+pub use b1_64::share_tile_scales;
 
 macro_rules! registry {
     ($($(#[$doc:meta])* $name:ident = $module:ident),* $(,)?) => {
@@ -158,8 +159,8 @@ pub struct Lane {
     pub dot: fn(group: &[u8], act: ActRow<'_>) -> f32,
 }
 
-/// A type whose columns lie one after the other, many rows of one column together: how one row of such a group is
-/// read. The arguments are the group, the row within it, and what a [`Lane`]'s functions take.
+/// A type with many rows to a group, whose columns lie one after the other: how one row of such a group is read. The
+/// arguments are the group, the row within it, and what a [`Lane`]'s functions take.
 #[derive(Clone, Copy, Debug)]
 pub struct Panel {
     rows: usize,
@@ -209,7 +210,14 @@ impl QuantType {
 
     /// How its columns lie together, for a type where they do.
     pub fn panel(self) -> Option<&'static Panel> {
-        (self == QuantType::T3C).then_some(&t3c::PANEL)
+        match self {
+            QuantType::T3C => Some(&t3c::PANEL),
+            QuantType::Q1_0_R32 => Some(&q1_0_r32::PANEL),
+            QuantType::Q2_0_R16 => Some(&q2_0_r16::PANEL),
+            QuantType::Q2_0_G128_R16 => Some(&q2_0_g128_r16::PANEL),
+            QuantType::TQ2_0_R16 => Some(&tq2_0_r16::PANEL),
+            _ => None,
+        }
     }
 
     /// Rows in a group: see [`TypeInfo::more_lanes`] and [`QuantType::panel`].

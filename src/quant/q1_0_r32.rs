@@ -3,8 +3,8 @@
 //! Byte `i` of the 16 bytes of four columns holds their signs of row `i` in its lower four bits, of row `16 + i` in its
 //! upper, the first column lowest: an index into a table of the 16 sums that four activations can give.
 
-use super::interleaved::{Interleaved, info, lanes};
-use super::{QuantType, TypeInfo};
+use super::interleaved::{Interleaved, info, panel};
+use super::{Panel, QuantType, TypeInfo};
 
 pub(super) struct R32;
 
@@ -24,8 +24,6 @@ impl Interleaved for R32 {
     }
 }
 
-pub(super) const INFO: TypeInfo = info::<R32>(
-    "Q1_0_R32",
-    206,
-    lanes!(R32; 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
-);
+pub(super) const INFO: TypeInfo = info::<R32>("Q1_0_R32", 206);
+
+pub(super) static PANEL: Panel = panel::<R32>();

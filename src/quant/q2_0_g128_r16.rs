@@ -1,7 +1,7 @@
 //! Q2_0_G128_R16, trill's own: [`super::q2_0_g128`] with 16 rows interleaved, see [`super::interleaved`].
 
-use super::interleaved::{Interleaved, info, lanes};
-use super::{QuantType, TypeInfo};
+use super::interleaved::{Interleaved, info, panel};
+use super::{Panel, QuantType, TypeInfo};
 
 pub(super) struct R16;
 
@@ -11,4 +11,6 @@ impl Interleaved for R16 {
     const UNIT: usize = 32;
 }
 
-pub(super) const INFO: TypeInfo = info::<R16>("Q2_0_G128_R16", 208, lanes!(R16; 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15));
+pub(super) const INFO: TypeInfo = info::<R16>("Q2_0_G128_R16", 208);
+
+pub(super) static PANEL: Panel = panel::<R16>();

@@ -1,5 +1,6 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
+mod breaking;
 mod cli;
 mod context;
 mod doctor;

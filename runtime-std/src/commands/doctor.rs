@@ -10,8 +10,10 @@ use crate::host::{cpu, memory, thermal};
 use crate::options::Options;
 use crate::report::{json, text};
 use crate::template::Role;
+use crate::tune;
 use serde_json::{Value, json};
 use trill::gguf::I2sLayout;
+use trill::kernels::Kernels;
 use trill::model::known;
 use trill::quant::QuantType;
 use trill::tokenizer::{DecodeOptions, EncodeOptions};
@@ -62,20 +64,30 @@ fn run(options: &Options) -> Outcome {
 
 /// Facts of the machine, in the order in which they are shown.
 fn look_at_machine() -> Outcome<Vec<(&'static str, String)>> {
-    let (features, cores) = (cpu::features(), Cores::find());
+    let (features, cores, kernels) = (cpu::features(), Cores::find(), cpu::kernels()?);
     let mut facts = vec![
         ("cpu", format!("{}, {}", std::env::consts::ARCH, cpu::describe(&features))),
-        ("kernels", cpu::kernels()?.name().to_owned()),
-        (
-            "cores",
-            format!("{} big, {} allowed; {} threads by default", cores.big.len(), cores.allowed, cores.threads()),
-        ),
+        ("kernels", kernels.name().to_owned()),
+        ("cores", format!("{} big, {} allowed", cores.big.len(), cores.allowed)),
+        ("threads", threads(&kernels, &cores)?),
         ("page size", format!("{} bytes", memory::page_size())),
         ("memory", format!("{} available", memory::size(memory::available()))),
     ];
     let zones = thermal::zones();
     facts.push(("temperature", if zones.is_empty() { "not reported".to_owned() } else { zones.join(", ") }));
     Ok(facts)
+}
+
+/// How many threads are the default: as `trill tune` found, which is done here if nobody did.
+fn threads(kernels: &Kernels, cores: &Cores) -> Outcome<String> {
+    if let Some(threads) = tune::remembered(cores) {
+        return Ok(format!("{threads} by default, found best by trill tune"));
+    }
+    let speeds = tune::measure_streams(kernels, &tune::counts(cores.threads()), cores)?;
+    let best = tune::best(&speeds);
+    let kept = if tune::remember(best, cores) { "" } else { ", not remembered" };
+    let each: Vec<String> = speeds.iter().map(|s| format!("{}: {:.1} GB/s", s.threads, s.per_second)).collect();
+    Ok(format!("{best} are best, measured now ({}){kept}", each.join(", ")))
 }
 
 /// One thing looked at.

@@ -13,6 +13,7 @@ pub(crate) mod plan;
 mod quantize;
 mod run;
 mod tokenize;
+mod tune;
 
 use crate::cli::Set;
 use crate::exit::Outcome;
@@ -23,6 +24,7 @@ use std::ffi::OsStr;
 pub(crate) use {
     bench::BENCH, chat::CHAT, convert::CONVERT, detokenize::DETOKENIZE, doctor::DOCTOR, inspect::INSPECT,
     logits::LOGITS, pack::PACK, perplexity::PERPLEXITY, plan::PLAN, quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
+    tune::TUNE,
 };
 
 /// A command.
@@ -58,6 +60,7 @@ pub(crate) static ALL: &[&Command] = &[
     &CONVERT,
     &PACK,
     &DOCTOR,
+    &TUNE,
 ];
 
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {

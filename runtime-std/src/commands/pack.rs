@@ -28,7 +28,9 @@ pub(crate) const PACK: Command = Command {
     summary: "rewrites a model into the layouts that run fastest",
     usage: "pack IN OUT [flags]",
     notes: "Ternary matrices with one scale become T3 (1.6 bits a weight) or T2 (2 bits), whichever suits the machine:\n\
-            this one, measured, unless --for names another. The weights stay what they are. The output head becomes\n\
+            this one, measured, unless --for names another. The weights stay what they are. Matrices with a scale for\n\
+            each block (Q1_0, Q2_0, TQ2_0) keep their scales, and their rows are interleaved where that is faster:\n\
+            results have the same bits. The output head becomes\n\
             int8 with a scale for each row unless --head says otherwise; what each choice costs is measured on the\n\
             model and shown. A sketch of the head in 2 bits is added for screening. Only trill reads such files.",
     bit: 1 << 13,
@@ -80,9 +82,11 @@ fn run(options: &Options) -> Outcome {
     let cores = Cores::find();
     let threads = options.threads.unwrap_or_else(|| cores.threads());
     let head = head_name(&opened.gguf, &model.hparams);
-    let wish = Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, threads };
-    let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
     let kernels = cpu::kernels()?;
+    let interleave = interleaves(options, &opened, &kernels, threads)?;
+    let wish =
+        Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, interleave, threads };
+    let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
     let speeds = choose_layouts(options, &kernels, threads, &mut plans)?;
     let sha256 = write::sha256(opened.file.bytes, options.verbosity)?;
     let target = options.pack_for.map_or_else(|| format!("measured with {}", kernels.name()), |t| t.name().into());
@@ -111,6 +115,16 @@ fn run(options: &Options) -> Outcome {
 fn load(opened: &Opened) -> Outcome<Model<'static>> {
     let layout = |carver: &mut _| Model::load(&opened.gguf, carver).map_err(Failure::from);
     engine::carve(layout).map_err(|f| f.about(&opened.path))
+}
+
+/// Whether to interleave the rows of matrices with a scale for each block: where that is faster.
+fn interleaves(options: &Options, opened: &Opened, kernels: &Kernels, threads: usize) -> Outcome<bool> {
+    let mut candidates = opened.gguf.tensors().iter().filter(|t| t.name.starts_with("blk.") && t.n_dims == 2);
+    match (options.pack_for, candidates.find(|t| t.ty.interleaved().is_some())) {
+        (_, None) => Ok(false),
+        (Some(target), _) => Ok(target.interleaves()),
+        (None, Some(t)) => target::interleaving_pays(kernels, threads, t.ty, t.cols()),
+    }
 }
 
 /// Gives every matrix that is packed the layout for its shape.
@@ -254,7 +268,7 @@ fn as_json(done: &Done<'_>, output: &Path) -> Value {
         .map(|p| {
             let kept = if let Fate::Copied(why) = p.fate { why } else { None };
             let exact = match p.fate {
-                Fate::Copied(_) => true,
+                Fate::Copied(_) | Fate::Interleaved(_) => true,
                 Fate::Packed(_) => is_exact(p.source.ty),
                 Fate::Head(_) | Fate::Sketch(_) => false,
             };

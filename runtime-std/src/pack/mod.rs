@@ -57,6 +57,8 @@ pub(crate) enum Fate {
     Copied(Option<&'static str>),
     /// Ternary, to a packed layout.
     Packed(QuantType),
+    /// Codes and scales as they are, rows interleaved.
+    Interleaved(QuantType),
     /// The output head, to another type.
     Head(QuantType),
     /// Made from the output head, which has this type in the output.
@@ -125,6 +127,14 @@ fn packable(tensor: &TensorInfo<'_>, threads: usize) -> Result<(), &'static str>
     one_magnitude(&tensor.matrix().expect("a tensor of a parsed file"), threads)
 }
 
+/// What becomes of a matrix that has no layout with one scale.
+fn otherwise(source: &TensorInfo<'_>, why: Option<&'static str>, interleave: bool) -> Fate {
+    let matrix = source.name.starts_with("blk.") && source.n_dims == 2 && interleave;
+    // TQ1_0 would grow.
+    let to = source.ty.interleaved().filter(|_| matrix && source.ty != QuantType::TQ1_0);
+    to.map_or(Fate::Copied(why), Fate::Interleaved)
+}
+
 /// Whether all weights are 0 or of one magnitude.
 fn one_magnitude(matrix: &Matrix<'_>, threads: usize) -> Result<(), &'static str> {
     let share = matrix.rows().div_ceil(threads.max(1)).max(1);
@@ -168,6 +178,8 @@ pub(crate) struct Wish {
     pub(crate) sketch: bool,
     /// Layouts that let parts be skipped, where the model has a squared ReLU.
     pub(crate) skip: bool,
+    /// Interleave the rows of matrices that have a scale for each block.
+    pub(crate) interleave: bool,
     pub(crate) threads: usize,
 }
 
@@ -197,12 +209,13 @@ pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<P
             head_fate(source, wish.head)?
         } else if ternary(source) {
             let layout = skip_layout(source.name).filter(|_| skips).unwrap_or(QuantType::T3);
-            packable(source, wish.threads).map_or_else(|why| Fate::Copied(Some(why)), |()| Fate::Packed(layout))
+            let packable = packable(source, wish.threads);
+            packable.map_or_else(|why| otherwise(source, Some(why), wish.interleave), |()| Fate::Packed(layout))
         } else {
-            Fate::Copied(None)
+            otherwise(source, None, wish.interleave)
         };
         let ty = match fate {
-            Fate::Packed(ty) | Fate::Head(ty) => ty,
+            Fate::Packed(ty) | Fate::Head(ty) | Fate::Interleaved(ty) => ty,
             _ => source.ty,
         };
         plans.push(Plan { name: source.name, source, fate, ty });

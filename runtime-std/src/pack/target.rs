@@ -25,6 +25,14 @@ impl Target {
         Self::NAMES.iter().find(|n| n.1 == self).map_or("", |n| n.0)
     }
 
+    /// Whether interleaved rows are faster than rows as files have them.
+    pub(crate) fn interleaves(self) -> bool {
+        match self {
+            Target::Pi5 | Target::Phone => true,
+            Target::X86 | Target::Generic => false,
+        }
+    }
+
     /// The layout for matrices of any shape. A phone's memory is so fast that the arithmetic of T3 would be what its
     /// cores wait for; on the others memory is.
     pub(crate) fn layout(self) -> QuantType {
@@ -45,6 +53,42 @@ const BYTES_MAX: usize = 192 << 20;
 const MARGIN: f64 = 1.03;
 /// Rows that a kernel gets at a time: whole groups of both layouts.
 const ROWS: usize = 80;
+/// The same for types of which some kernels make tables first.
+const ROWS_WITH_TABLES: usize = 256;
+
+/// What an interleaved layout, which has the same bytes, must be faster by before it is worth the file.
+const INTERLEAVED_MARGIN: f64 = 1.02;
+
+/// Whether interleaved rows of `from` are faster on this machine, measured on rows of `cols` weights.
+pub(crate) fn interleaving_pays(kernels: &Kernels, threads: usize, from: QuantType, cols: usize) -> Outcome<bool> {
+    let Some(to) = from.interleaved() else { return Ok(false) };
+    let mut memory = noise(BYTES_MAX)?;
+    let (bytes, mut best) = (&*memory.bytes(), [0f64; 2]);
+    for _ in 0..ROUNDS {
+        for (best, ty) in best.iter_mut().zip([from, to]) {
+            *best = best.max(speed(kernels, threads, ty, cols, bytes, BUDGET / (4 * ROUNDS)));
+        }
+    }
+    let (kernels, names) = (kernels.name(), [from, to].map(|ty| ty.info().name));
+    let [before, after] = best.map(|b| b / 1e9);
+    log::info!(
+        "measured {kernels}, {threads} threads, rows of {cols}: {} {before:.1}, {} {after:.1} thousand million weights/s",
+        names[0],
+        names[1]
+    );
+    Ok(best[1] > best[0] * INTERLEAVED_MARGIN)
+}
+
+/// Memory full of numbers drawn evenly.
+pub(crate) fn noise(bytes: usize) -> Outcome<Arena> {
+    let mut memory = Arena::reserve(bytes)?;
+    let mut state = 1u64;
+    for word in memory.bytes().as_chunks_mut::<8>().0 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *word = (state ^ state >> 29).to_le_bytes();
+    }
+    Ok(memory)
+}
 
 /// Speeds for one width of rows, in weights per second.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +108,7 @@ impl Speeds {
 /// Measures this machine for each width of rows in `widths`, on `threads` threads, streaming through as many `weights`
 /// as the model has, if they are not more than any cache holds.
 pub(crate) fn measure(kernels: &Kernels, threads: usize, widths: &[usize], weights: usize) -> Outcome<Vec<Speeds>> {
-    let mut memory = Arena::reserve((weights / 4).clamp(1 << 16, BYTES_MAX))?;
-    let mut state = 1u64;
-    for word in memory.bytes().as_chunks_mut::<8>().0 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        *word = (state ^ state >> 29).to_le_bytes();
-    }
+    let mut memory = noise((weights / 4).clamp(1 << 16, BYTES_MAX))?;
     let bytes: &[u8] = memory.bytes();
     let slot = BUDGET / (2 * ROUNDS * u32::try_from(widths.len().max(1)).unwrap_or(1));
     let one = |&cols: &usize| {
@@ -99,16 +138,20 @@ fn speed(kernels: &Kernels, threads: usize, ty: QuantType, cols: usize, bytes: &
 }
 
 fn rate_of_one(kernels: &Kernels, ty: QuantType, cols: usize, bytes: &[u8], time: Duration) -> f64 {
-    let q: Vec<i8> = (0..cols).map(|i| (i * 37 % 127) as i8 - 63).collect();
-    let sums = [q.iter().map(|q| i32::from(*q)).sum()];
-    let acts = Acts { kind: ActKind::Row, n: 1, k: cols, x: &[], q: &q, d: &[1.0], bsums: &[], sums: &sums };
+    let kind = ty.info().act;
+    let x: Vec<f32> = (0..cols).map(|i| (i * 37 % 127) as f32 - 63.0).collect();
+    let (mut q, mut d, mut bsums) =
+        (vec![0; kind.codes(cols)], vec![0.0; kind.scales(cols)], vec![0; kind.bsums(cols)]);
+    let sums = [kernels.quantize(kind, &x, &mut q, &mut d, &mut bsums)];
+    let acts = Acts { kind, n: 1, k: cols, x: &[], q: &q, d: &d, bsums: &bsums, sums: &sums };
     let row_bytes = ty.row_bytes(cols).expect("whole blocks");
     // A small share is less than a tile, but whole groups.
-    let at_once = (ROWS / ty.lanes()).min(bytes.len() / row_bytes) * row_bytes;
+    let rows = if kind == ActKind::Row { ROWS } else { ROWS_WITH_TABLES };
+    let at_once = (rows / ty.lanes()).min(bytes.len() / row_bytes) * row_bytes;
     if at_once == 0 {
         return 0.0;
     }
-    let mut out = vec![0f32; ROWS];
+    let mut out = vec![0f32; rows];
     let (clock, mut rows) = (Stopwatch::start(), 0);
     loop {
         for data in bytes.chunks_exact(at_once) {

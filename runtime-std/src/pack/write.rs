@@ -14,7 +14,7 @@ use std::path::Path;
 use trill::gguf::{Gguf, Value, keys};
 use trill::mem::Carver;
 use trill::model::Model;
-use trill::quant::Matrix;
+use trill::quant::{Matrix, QuantType};
 
 /// Every tensor starts at a multiple of this: a line of the cache, and a vector of the widest kernels.
 const ALIGNMENT: u32 = 64;
@@ -145,8 +145,40 @@ fn one(
         return Ok(Written { drift: Some(recoder.write(&rows, out, step)?), digest: None });
     }
     let mut out = Digesting { out, digest: Sha256::new() };
+    if let Fate::Interleaved(_) = plan.fate {
+        interleave(plan, threads, &mut out, step)?;
+        return Ok(Written { drift: None, digest: Some(out.digest.finalize().into()) });
+    }
     let drift = recoder.write(&rows, &mut out, step)?;
     Ok(Written { drift: Some(drift), digest: Some(out.digest.finalize().into()) })
+}
+
+/// Groups of rows that a thread interleaves at a time.
+const GROUPS: usize = 16;
+
+/// Writes the rows of a matrix interleaved.
+fn interleave(plan: &Plan<'_>, threads: usize, out: &mut dyn Write, step: &mut dyn FnMut(usize) -> Outcome) -> Outcome {
+    let (from, to, cols) = (plan.source.ty, plan.ty, plan.source.cols());
+    let bytes = |ty: QuantType| ty.row_bytes(cols).expect("whole blocks");
+    let (row_bytes, group_bytes) = (bytes(from), bytes(to));
+    let piece = row_bytes * to.lanes() * GROUPS;
+    let one = |rows: &[u8]| {
+        let mut groups = vec![0; rows.len().div_ceil(row_bytes * to.lanes()) * group_bytes];
+        let pairs = rows.chunks(row_bytes * to.lanes()).zip(groups.chunks_exact_mut(group_bytes));
+        pairs.for_each(|(rows, group)| from.interleave(rows, row_bytes, group));
+        groups
+    };
+    for rows in plan.source.data.chunks(piece * threads.max(1)) {
+        let pieces: Vec<_> = std::thread::scope(|scope| {
+            let started: Vec<_> = rows.chunks(piece).map(|rows| scope.spawn(move || one(rows))).collect();
+            started.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        for groups in pieces {
+            out.write_all(&groups).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
+        }
+        step(rows.len() / row_bytes * cols)?;
+    }
+    Ok(())
 }
 
 /// Reads the file at `path` and compares it with what was meant.

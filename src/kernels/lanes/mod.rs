@@ -22,6 +22,7 @@ pub(super) mod apart;
 mod block32;
 mod bytes;
 pub(super) mod gemm;
+pub(super) mod interleaved;
 mod k;
 pub(super) mod packed;
 mod style;
@@ -90,6 +91,8 @@ pub(super) trait Lanes: Copy + 'static {
     fn bits(self, a: Self::V, c: usize, place: u32) -> Self::V;
     /// The four 2-bit fields of byte `c` of a lane, lowest first, to the lane's bytes.
     fn crumbs(self, a: Self::V, c: usize) -> Self::V;
+    /// Four lanes shifted right by `2 * field`, the next four by two more, and so on.
+    fn fields(self, a: Self::V, field: usize) -> Self::V;
     /// Bytes times 3, modulo 256.
     fn triple(self, a: Self::V) -> Self::V;
     /// Bytes to `3 * byte / 256`, so 0, 1 or 2.
@@ -120,6 +123,18 @@ pub(super) trait Lanes: Copy + 'static {
     /// # Safety
     /// Every row holds 16 bytes.
     unsafe fn load4(self, at: Rows) -> [Self::V; 4];
+    /// 16 bytes, again in every four lanes.
+    /// # Safety
+    /// `p` holds 16 bytes.
+    unsafe fn sixteen(self, p: *const u8) -> Self::V;
+    /// `N` bytes, one to a lane.
+    /// # Safety
+    /// `p` holds `N` bytes.
+    unsafe fn bytes(self, p: *const u8) -> Self::V;
+    /// `N` binary16 to f32.
+    /// # Safety
+    /// `p` holds `2 * N` bytes.
+    unsafe fn halves(self, p: *const u8) -> Self::V;
     /// # Safety
     /// `p` holds `N` values.
     unsafe fn get(self, p: *const f32) -> Self::V;

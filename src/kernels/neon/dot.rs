@@ -129,7 +129,7 @@ fn low_products(w: int8x16_t, x: int8x16_t) -> int16x8_t {
 
 /// `sums` plus the products of the high or low halves.
 #[inline(always)]
-fn add_products(mut sums: int16x8_t, w: int8x16_t, x: int8x16_t, high: bool) -> int16x8_t {
+pub(super) fn add_products(mut sums: int16x8_t, w: int8x16_t, x: int8x16_t, high: bool) -> int16x8_t {
     // SAFETY: registers only.
     unsafe {
         if high {

@@ -95,7 +95,7 @@ pub(super) fn widen_low(h: uint8x16_t) -> float32x4_t {
 
 /// The high four halves of `h`.
 #[inline(always)]
-fn widen_high(h: uint8x16_t) -> float32x4_t {
+pub(super) fn widen_high(h: uint8x16_t) -> float32x4_t {
     let out;
     // SAFETY: FCVTL2 is in Armv8.0; registers only.
     unsafe {

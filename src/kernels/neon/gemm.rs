@@ -156,7 +156,7 @@ unsafe fn pack<W: Weight, D: Dot>(w: &RowSpan<'_>, row: usize, column: usize, co
                     D::store(codes.add(256 * g + 128), high);
                 });
                 if !W::Style::ROW {
-                    let d = halves(p, W::SCALE_AT);
+                    let d = W::quad_scales(p, rows[0] % W::LANES);
                     let m = if W::Style::MIN { halves(p, W::MIN_AT) } else { d };
                     for u in 0..W::BLOCK / unit {
                         let at = 8 * (block * (W::BLOCK / unit) + u) + 4 * q;

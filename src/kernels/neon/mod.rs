@@ -2,30 +2,33 @@
 //!
 //! - `dot.rs`: the int8 dot-product step of each level.
 //! - `weight.rs`: what a weight type tells the loops; the types: `blocks32.rs`,
-//!   `ternary.rs`, `bits.rs`, `kquants.rs`,
-//!   `packed.rs`, `apart.rs`.
+//!   `ternary.rs`, `bits.rs`, `kquants.rs`, `packed.rs`, `apart.rs`, `interleaved.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
+//! - `attend.rs`: attention on packed keys and values, the same at every level.
 //! - `floats.rs`: F32, F16 and BF16 rows, `signs.rs`: B1; the same at every level.
 
 // Arrays of registers are walked by index, several side by side.
 #![allow(clippy::needless_range_loop)]
 
 mod apart;
+mod attend;
 mod bits;
 mod blocks32;
 mod dot;
 mod floats;
 mod gemm;
 mod gemv;
+mod interleaved;
 mod kquants;
 mod packed;
 mod signs;
 mod ternary;
 mod weight;
 
-use super::Kernels;
 use super::scalar::BASE;
+use super::{FloatKernels, Kernels};
+use crate::kv_cache::format::{Q2, Q4, Q8};
 use crate::quant::QuantType;
 
 float_kernels!("neon");
@@ -91,7 +94,7 @@ macro_rules! level {
 /// The table with every type's entry of the surrounding level.
 macro_rules! with_types {
     ($table:expr) => {{
-        use super::{apart, bits, blocks32, kquants, packed, ternary};
+        use super::{apart, bits, blocks32, interleaved, kquants, packed, ternary};
         use crate::quant::QuantType;
         $table
             .with(QuantType::Q4_0, of::<blocks32::Q4_0>())
@@ -120,12 +123,22 @@ macro_rules! with_types {
             .with(QuantType::T3C, of::<apart::T3C>())
             .with_listed(listed::<apart::T3R>, listed::<apart::T3C>)
             .with(QuantType::S2, of::<packed::S2>())
+            .with(QuantType::Q1_0_R32, of::<interleaved::Q1_0R32>())
+            .with(QuantType::Q2_0_R16, of::<interleaved::Q2_0R16>())
+            .with(QuantType::Q2_0_G128_R16, of::<interleaved::Q2_0G128R16>())
+            .with(QuantType::TQ2_0_R16, of::<interleaved::Tq2_0R16>())
     }};
 }
 use with_types;
 
+const FLOATS: FloatKernels = FloatKernels {
+    scores: [FLOAT.scores[0], attend::scores::<Q8>, attend::scores::<Q4>, attend::scores::<Q2>],
+    mix: [FLOAT.mix[0], attend::mix::<Q8>, attend::mix::<Q4>, attend::mix::<Q2>],
+    ..FLOAT
+};
+
 /// What all levels share.
-const BASE_NEON: Kernels = Kernels { float: FLOAT, ..BASE }
+const BASE_NEON: Kernels = Kernels { float: FLOATS, ..BASE }
     .with(QuantType::F32, floats::F32_ROWS)
     .with(QuantType::F16, floats::F16_ROWS)
     .with(QuantType::BF16, floats::BF16_ROWS)

@@ -149,7 +149,7 @@ unsafe fn crumb_sums<D: Dot, const G: usize, const T: usize>(
 
 /// Two bits of each byte: fields 0 to 2 unsigned, field 3 signed.
 #[inline(always)]
-fn crumb(b: int8x16_t, field: usize) -> int8x16_t {
+pub(super) fn crumb(b: int8x16_t, field: usize) -> int8x16_t {
     // SAFETY: registers only.
     unsafe {
         if field == 3 {

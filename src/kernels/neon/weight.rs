@@ -134,6 +134,16 @@ pub(super) trait Weight: Sized {
         core::array::from_fn(|r| unsafe { Self::codes(p[r], rows[r] % Self::LANES, g) })
     }
 
+    /// The scales of four rows' blocks `p`; the first is row `lane` of its group.
+    ///
+    /// # Safety
+    /// The blocks must be readable.
+    #[inline(always)]
+    unsafe fn quad_scales(p: [*const u8; 4], _lane: usize) -> float32x4_t {
+        // SAFETY: the caller's.
+        unsafe { halves(p, Self::SCALE_AT) }
+    }
+
     /// The scale of row `lane` of the group at `row`, if the style has one for each row.
     ///
     /// # Safety

@@ -1,7 +1,7 @@
 //! AVX2 with F16C, with or without AVX-VNNI: 8 rows at a time.
 
 use super::floats::Sixteen;
-use super::nibble_counts;
+use super::{levels, nibble_counts};
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -160,6 +160,13 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    fn fields(self, a: __m256i, field: usize) -> __m256i {
+        let (low, high) = (2 * field as i64 * 0x1_0000_0001, (2 * field as i64 + 2) * 0x1_0000_0001);
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_srlv_epi32(a, _mm256_setr_epi64x(low, low, high, high)) }
+    }
+
+    #[inline(always)]
     fn thirds(self, a: __m256i) -> __m256i {
         // SAFETY: `self` proves the instructions.
         unsafe {
@@ -275,6 +282,24 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn sixteen(self, p: *const u8) -> __m256i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(self, p: *const u8) -> __m256i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(self, p: *const u8) -> __m256i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn get(self, p: *const f32) -> __m256i {
         // SAFETY: `self` proves the instructions, the caller the address.
         unsafe { _mm256_castps_si256(_mm256_loadu_ps(p)) }
@@ -323,6 +348,16 @@ unsafe fn four_of(v: [__m256; 2]) -> __m128 {
         let v = _mm256_add_ps(v[0], v[1]);
         _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v))
     }
+}
+
+/// Sixteen signed bytes as f32.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn widen(v: __m128i) -> [__m256; 2] {
+    // SAFETY: by contract.
+    unsafe { [v, _mm_unpackhi_epi64(v, v)].map(|v| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v))) }
 }
 
 impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
@@ -386,6 +421,18 @@ impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[1])),
             ]
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { widen(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { widen(levels(p, shift, mask, table)) }
     }
 
     #[inline(always)]

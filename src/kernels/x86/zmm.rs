@@ -1,7 +1,7 @@
 //! AVX-512: 16 rows at a time. Instructions: F, BW, VL, VBMI, VNNI.
 
 use super::floats::Sixteen;
-use super::nibble_counts;
+use super::{levels, nibble_counts};
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -151,6 +151,16 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
+    fn fields(self, a: __m512i, field: usize) -> __m512i {
+        let n = 2 * field as i32;
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let by = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+            _mm512_srlv_epi32(a, _mm512_add_epi32(by, _mm512_set1_epi32(n)))
+        }
+    }
+
+    #[inline(always)]
     fn thirds(self, a: __m512i) -> __m512i {
         // SAFETY: `self` proves the instructions.
         unsafe {
@@ -253,6 +263,24 @@ impl Lanes for Zmm {
                 _mm512_unpackhi_epi64(ab_high, cd_high),
             ]
         }
+    }
+
+    #[inline(always)]
+    unsafe fn sixteen(self, p: *const u8) -> __m512i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(self, p: *const u8) -> __m512i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(self, p: *const u8) -> __m512i {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))) }
     }
 
     #[inline(always)]
@@ -362,6 +390,18 @@ impl Sixteen for Zmm {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> __m512 {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> __m512 {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels(p, shift, mask, table))) }
     }
 
     #[inline(always)]
