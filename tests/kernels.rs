@@ -272,6 +272,7 @@ fn chosen_rows_and_columns() {
         for data in [Data::Random, Data::Extreme] {
             for n in [1, 3, 6] {
                 compare(&levels, QuantType::T3C, rows, cols, n, data, &mut rnd);
+                compare(&levels, QuantType::T3R, rows, cols, n, data, &mut rnd);
                 for len in [0, 4, 12, 64, 700] {
                     listed(&levels, true, (rows, cols), len, n, data, &mut rnd);
                     listed(&levels, false, (rows, cols), len + 3, n, data, &mut rnd);
@@ -399,30 +400,35 @@ fn attention() {
     let mut rnd = Random(6);
     for kv in KvType::ALL {
         for head_dim in [32usize, 64, 80, 96, 128, 256] {
-            // The last 24 positions, if there are more, are read from a ring of 32 in f16.
+            // Types with a window: the first 8 and the last 24 positions, if there are more, are read as Q8, these from a
+            // ring of 32. The keys' offset is any vector.
             for (group, start, end) in [(1usize, 0usize, 1usize), (3, 0, 17), (4, 5, 40), (8, 0, 131)] {
-                let (row_bytes, recent_bytes) = (kv.row_bytes(head_dim), KvType::F16.row_bytes(head_dim));
+                let (row_bytes, exact_bytes) = (kv.row_bytes(head_dim), KvType::EXACT.row_bytes(head_dim));
+                let offset = rnd.floats(head_dim);
                 let q = rnd.floats(group * head_dim);
                 let values: Vec<f32> = rnd.floats(2 * end * head_dim);
                 let run = |level: &Kernels| {
                     let mut all = vec![];
                     let mut parts = vec![];
                     for half in values.chunks(end * head_dim) {
-                        let (mut packed, mut recent) = (vec![0u8; end * row_bytes], vec![0u8; 32 * recent_bytes]);
+                        let (mut packed, mut exact) = (vec![0u8; end * row_bytes], vec![0u8; (8 + 32) * exact_bytes]);
                         for (t, v) in half.chunks(head_dim).enumerate() {
                             let mut v = v.to_vec();
                             if kv.rotates() {
                                 level.hadamard(&mut v);
                             }
                             level.kv_store(kv, &v, &mut packed[t * row_bytes..][..row_bytes]);
-                            level.kv_store(KvType::F16, &v, &mut recent[t % 32 * recent_bytes..][..recent_bytes]);
+                            let slot = if t < 8 { t } else { 8 + (t - 8) % 32 };
+                            level.kv_store(KvType::EXACT, &v, &mut exact[slot * exact_bytes..][..exact_bytes]);
                         }
-                        parts.push((packed, recent));
+                        parts.push((packed, exact));
                     }
                     let rows = |part: usize| {
-                        let (packed, recent) = &parts[part];
-                        let recent_from = end.saturating_sub(24);
-                        KvRows { packed, row_bytes, recent, ring: 32, recent_from, range: start..end }
+                        let (packed, exact) = &parts[part];
+                        let offset = if part == 0 { &offset[..] } else { &[] };
+                        let (first, recent_from) =
+                            if kv.window() > 0 { (8, end.saturating_sub(24)) } else { (0, usize::MAX) };
+                        KvRows { packed, row_bytes, exact, first, ring: 32, recent_from, offset, range: start..end }
                     };
                     let (mut scores, mut out) = (vec![0.0; group * (end - start)], vec![0.0; group * head_dim]);
                     level.scores(kv, &q, head_dim, &rows(0), 0.125, &mut scores);

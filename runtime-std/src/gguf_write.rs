@@ -3,6 +3,7 @@
 //! then it is a temporary file beside it, which goes away if anything fails.
 
 use crate::exit::{Code, Failure, Outcome, reason};
+use crate::host::mmap;
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
@@ -142,6 +143,7 @@ impl Writer {
     pub(crate) fn inspect<T>(&mut self, look: impl FnOnce(&Path) -> Outcome<T>) -> Outcome<T> {
         assert!(self.sizes.is_empty(), "every tensor is written");
         self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(|e| self.failure(&e))?;
+        mmap::forget(self.file.get_ref());
         look(&self.temporary)
     }
 

@@ -1,48 +1,91 @@
-//! Attention on the packed cache: rows are unpacked one at a time into a buffer that stays in the first-level
-//! cache and serves all query heads that share it. Written once over [`RowFormat`], compiled for each level.
+//! Attention on the packed cache: the codes of a row are unpacked into a buffer that stays in the first-level
+//! cache and serve all query heads that share it. Written once over [`RowFormat`], compiled for each level; a level may
+//! bring its own way to unpack.
 
 use super::KvRows;
 use super::float::dot16;
-use crate::kv_cache::format::{F16, RowFormat};
-use crate::limits::HEAD_DIM_MAX;
+use crate::kv_cache::format::{Q8, RowFormat};
+use crate::limits::{HEAD_DIM_MAX, HEADS_MAX};
 
-/// Row `t` of the cache as f32: from the window of recent rows if it is there.
-#[inline(always)]
-fn load<F: RowFormat>(rows: &KvRows<'_>, t: usize, out: &mut [f32]) {
-    if t < rows.recent_from {
-        F::load(&rows.packed[t * rows.row_bytes..][..rows.row_bytes], out);
-    } else {
-        let bytes = F16::bytes(out.len());
-        F16::load(&rows.recent[t % rows.ring * bytes..][..bytes], out);
+/// A level's way to unpack rows.
+pub(super) trait Unpack: Copy {
+    /// [`RowFormat::load`].
+    fn codes<F: RowFormat>(self, row: &[u8], codes: &mut [f32]) -> f32;
+}
+
+/// As the format says it.
+#[derive(Clone, Copy)]
+pub(super) struct Plain;
+
+impl Unpack for Plain {
+    #[inline(always)]
+    fn codes<F: RowFormat>(self, row: &[u8], codes: &mut [f32]) -> f32 {
+        F::load(row, codes)
     }
 }
 
-/// `out[g * n + i] = scale * q_g . k_i` over the `n` positions of the range.
+/// Row `t` of the cache as codes; their scale, and whether they are a packed row's.
 #[inline(always)]
-pub(super) fn scores<F: RowFormat>(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) {
+pub(super) fn load<U: Unpack, F: RowFormat>(unpack: U, rows: &KvRows<'_>, t: usize, codes: &mut [f32]) -> (f32, bool) {
+    match rows.row(t, Q8::bytes(codes.len())) {
+        (row, false) => (unpack.codes::<F>(row, codes), true),
+        (row, true) => (unpack.codes::<Q8>(row, codes), false),
+    }
+}
+
+/// For head `g` and the `i`-th position of the range, whose codes `k_i` stand with scale `d_i`:
+/// `out[g * n + i] = (q_g . k_i * d_i + o_i) * scale`, where `o_i = q_g . offset` for packed rows, else 0.
+#[inline(always)]
+pub(super) fn scores<U: Unpack, F: RowFormat>(
+    unpack: U,
+    q: &[f32],
+    head_dim: usize,
+    k: &KvRows<'_>,
+    scale: f32,
+    out: &mut [f32],
+) {
     let n = k.range.len();
-    let mut row = [0f32; HEAD_DIM_MAX];
-    let row = &mut row[..head_dim];
+    let mut codes = [0f32; HEAD_DIM_MAX];
+    let codes = &mut codes[..head_dim];
+    let offsets = offsets(q, head_dim, k);
     for (i, t) in k.range.clone().enumerate() {
-        load::<F>(k, t, row);
+        let (d, packed) = load::<U, F>(unpack, k, t, codes);
         for (g, q) in q.chunks_exact(head_dim).enumerate() {
-            out[g * n + i] = dot16(q, row) * scale;
+            out[g * n + i] = (dot16(q, codes) * d + if packed { offsets[g] } else { 0.0 }) * scale;
         }
     }
 }
 
-/// `out_g = sum_i weights[g * n + i] * v_i`, positions ascending.
+/// `q_g . offset` of each head.
 #[inline(always)]
-pub(super) fn mix<F: RowFormat>(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
+pub(super) fn offsets(q: &[f32], head_dim: usize, k: &KvRows<'_>) -> [f32; HEADS_MAX] {
+    let mut offsets = [0f32; HEADS_MAX];
+    if !k.offset.is_empty() {
+        for (o, q) in offsets.iter_mut().zip(q.chunks_exact(head_dim)) {
+            *o = dot16(q, k.offset);
+        }
+    }
+    offsets
+}
+
+/// `out_g = sum_i (weights[g * n + i] * d_i) * v_i` of codes `v_i` with scales `d_i`, positions ascending.
+#[inline(always)]
+pub(super) fn mix<U: Unpack, F: RowFormat>(
+    unpack: U,
+    weights: &[f32],
+    head_dim: usize,
+    v: &KvRows<'_>,
+    out: &mut [f32],
+) {
     let n = v.range.len();
-    let mut row = [0f32; HEAD_DIM_MAX];
-    let row = &mut row[..head_dim];
+    let mut codes = [0f32; HEAD_DIM_MAX];
+    let codes = &mut codes[..head_dim];
     out.fill(0.0);
     for (i, t) in v.range.clone().enumerate() {
-        load::<F>(v, t, row);
+        let (d, _) = load::<U, F>(unpack, v, t, codes);
         for (g, o) in out.chunks_exact_mut(head_dim).enumerate() {
-            let p = weights[g * n + i];
-            for (o, v) in o.iter_mut().zip(row.iter()) {
+            let p = weights[g * n + i] * d;
+            for (o, v) in o.iter_mut().zip(codes.iter()) {
                 *o += p * v;
             }
         }
@@ -106,9 +149,11 @@ mod tests {
             let rows = |packed| KvRows {
                 packed,
                 row_bytes: bytes,
-                recent: &[],
+                exact: &[],
+                first: 0,
                 ring: 0,
                 recent_from: usize::MAX,
+                offset: &[],
                 range: 0..n,
             };
             let (mut scores, mut out) = (vec![0f32; group * n], vec![0f32; group * head_dim]);

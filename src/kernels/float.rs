@@ -40,27 +40,27 @@ macro_rules! float_kernels {
             $(#[target_feature(enable = $feature)])?
             pub(super) fn store_f16(values: &[f32], row: &mut [u8]) { F16::store(values, row) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn scores_f16(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<F16>(q, head_dim, k, scale, out) }
+            pub(super) fn scores_f16(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, F16>(attend::Plain, q, head_dim, k, scale, out) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn mix_f16(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<F16>(weights, head_dim, v, out) }
+            pub(super) fn mix_f16(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, F16>(attend::Plain, weights, head_dim, v, out) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn store_q8(values: &[f32], row: &mut [u8]) { Q8::store(values, row) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn scores_q8(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<Q8>(q, head_dim, k, scale, out) }
+            pub(super) fn scores_q8(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, Q8>(attend::Plain, q, head_dim, k, scale, out) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn mix_q8(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<Q8>(weights, head_dim, v, out) }
+            pub(super) fn mix_q8(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, Q8>(attend::Plain, weights, head_dim, v, out) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn store_q4(values: &[f32], row: &mut [u8]) { Q4::store(values, row) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn scores_q4(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<Q4>(q, head_dim, k, scale, out) }
+            pub(super) fn scores_q4(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, Q4>(attend::Plain, q, head_dim, k, scale, out) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn mix_q4(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<Q4>(weights, head_dim, v, out) }
+            pub(super) fn mix_q4(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, Q4>(attend::Plain, weights, head_dim, v, out) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn store_q2(values: &[f32], row: &mut [u8]) { Q2::store(values, row) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn scores_q2(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<Q2>(q, head_dim, k, scale, out) }
+            pub(super) fn scores_q2(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, Q2>(attend::Plain, q, head_dim, k, scale, out) }
             $(#[target_feature(enable = $feature)])?
-            pub(super) fn mix_q2(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<Q2>(weights, head_dim, v, out) }
+            pub(super) fn mix_q2(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, Q2>(attend::Plain, weights, head_dim, v, out) }
         }
 
         const FLOAT: $crate::kernels::FloatKernels = $crate::kernels::FloatKernels {

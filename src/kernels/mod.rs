@@ -82,25 +82,43 @@ pub struct KvRows<'a> {
     pub packed: &'a [u8],
     /// Bytes of a packed row.
     pub row_bytes: usize,
-    /// The newest positions in f16: position `t` in row `t % ring`.
-    pub recent: &'a [u8],
-    /// Rows of `recent`.
+    /// Rows of [`KvType::EXACT`]: those of positions `0 .. first`, then position `t` in row `first + (t - first) % ring`.
+    pub exact: &'a [u8],
+    /// Positions at the start of the text that are read from `exact`.
+    pub first: usize,
+    /// Rows of `exact` after the first ones.
     pub ring: usize,
-    /// Positions from here on are read from `recent`.
+    /// Positions from here on are read from `exact` too.
     pub recent_from: usize,
+    /// What was taken from the packed keys; empty for nothing. Of no meaning for values.
+    pub offset: &'a [f32],
     /// Positions attended to.
     pub range: core::ops::Range<usize>,
 }
 
 impl KvRows<'_> {
     fn is_sound(&self, kv: KvType, head_dim: usize) -> bool {
-        let (packed_end, recent) = (self.range.end.min(self.recent_from), self.range.end > self.recent_from);
+        let rows = self.exact.len() / KvType::EXACT.row_bytes(head_dim).max(1);
+        let recent = self.range.end > self.recent_from.max(self.first);
         head_dim > 0
             && head_dim <= crate::limits::HEAD_DIM_MAX
             && self.range.start < self.range.end
             && self.row_bytes == kv.row_bytes(head_dim)
-            && packed_end * self.row_bytes <= self.packed.len()
-            && (!recent || self.ring > 0 && self.ring * KvType::F16.row_bytes(head_dim) <= self.recent.len())
+            && self.range.end.min(self.recent_from) * self.row_bytes <= self.packed.len()
+            && self.first.checked_add(self.ring).is_some_and(|n| n <= rows)
+            && (!recent || self.ring > 0)
+            && (kv.window() > 0 || self.first == 0 && !recent)
+            && (self.offset.is_empty() || self.offset.len() == head_dim)
+    }
+
+    /// The bytes of row `t`, and whether they are of [`KvType::EXACT`].
+    #[inline(always)]
+    pub(crate) fn row(&self, t: usize, exact_bytes: usize) -> (&[u8], bool) {
+        if t >= self.first && t < self.recent_from {
+            return (&self.packed[t * self.row_bytes..][..self.row_bytes], false);
+        }
+        let slot = if t < self.first { t } else { self.first + (t - self.first) % self.ring };
+        (&self.exact[slot * exact_bytes..][..exact_bytes], true)
     }
 }
 

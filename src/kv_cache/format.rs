@@ -1,23 +1,35 @@
-//! How one head's row of keys or values is stored. These loops are the definition; the kernels compile the
-//! same code for each CPU level.
+//! How one head's row of keys or values is stored: a scale and codes, a value being the one times the other. These
+//! loops are the definition; the kernels do the same for each CPU level.
 //!
-//! - `F16`: as it is.
+//! - `F16`: as it is, scale 1.
 //! - `Q8`: an f16 scale `d = amax / 127`, then int8 codes.
-//! - `Q4`, `Q2`: the row is first rotated ([`super::rotates`]), which makes its values nearly Gaussian, so one
-//!   scale a row and the levels that are best for a Gaussian (Lloyd and Max) fit every row. Level `c` stands for
-//!   `d * u * (A + B u^2)` with `u = c - (L - 1) / 2`: a cubic through the Lloyd-Max levels that a loop computes
-//!   without a table. `d` is the f16 scale that makes the squared error least for the codes chosen.
+//! - `Q4`, `Q2`: an f16 scale, then the numbers of levels. Rows are rotated first ([`super::rotates`]), which makes
+//!   their values nearly Gaussian, so the levels that are best for a Gaussian (Lloyd and Max), as whole numbers, fit
+//!   every row. The scale is the one that makes the squared error least for the levels chosen.
 
 use crate::numeric::{f16_to_f32, f16_to_f32_finite, f32_to_f16_clamped, round_even};
 
+/// How the codes of a row lie.
+pub(crate) enum Codes {
+    /// IEEE binary16.
+    Half,
+    /// int8.
+    Int8,
+    /// Numbers of levels, `per_byte` in a byte: that of value `i` in byte `i % bytes`, in the `i / bytes`-th group of
+    /// bits from the lowest up, so that runs of bytes become runs of values.
+    Levels { per_byte: usize, table: [i8; 16] },
+}
+
 /// Storage of one row of `values.len()` values.
 pub(crate) trait RowFormat {
+    /// How codes lie. All but [`Codes::Half`] have an f16 scale before them.
+    const CODES: Codes;
     /// Bytes of a row of `n` values.
     fn bytes(n: usize) -> usize;
     /// Values to a row of [`RowFormat::bytes`].
     fn store(values: &[f32], row: &mut [u8]);
-    /// A row back to values.
-    fn load(row: &[u8], out: &mut [f32]);
+    /// The codes of a row, and their scale.
+    fn load(row: &[u8], codes: &mut [f32]) -> f32;
 }
 
 /// IEEE binary16.
@@ -30,6 +42,8 @@ pub(crate) struct Q4;
 pub(crate) struct Q2;
 
 impl RowFormat for F16 {
+    const CODES: Codes = Codes::Half;
+
     fn bytes(n: usize) -> usize {
         2 * n
     }
@@ -42,16 +56,17 @@ impl RowFormat for F16 {
     }
 
     #[inline(always)]
-    fn load(row: &[u8], out: &mut [f32]) {
-        for (o, b) in out.iter_mut().zip(row.as_chunks::<2>().0) {
+    fn load(row: &[u8], codes: &mut [f32]) -> f32 {
+        for (o, b) in codes.iter_mut().zip(row.as_chunks::<2>().0) {
             *o = f16_to_f32_finite(u16::from_le_bytes(*b));
         }
+        1.0
     }
 }
 
 /// The f16 scale at the start of a row, and the codes.
 #[inline(always)]
-fn scale_and_codes(row: &[u8]) -> (f32, &[u8]) {
+pub(crate) fn scale_and_codes(row: &[u8]) -> (f32, &[u8]) {
     match row.split_first_chunk::<2>() {
         Some((d, codes)) => (f16_to_f32_finite(u16::from_le_bytes(*d)), codes),
         None => (0.0, &[]),
@@ -72,6 +87,8 @@ fn put_scale(row: &mut [u8], d: f32) -> (f32, &mut [u8]) {
 }
 
 impl RowFormat for Q8 {
+    const CODES: Codes = Codes::Int8;
+
     fn bytes(n: usize) -> usize {
         2 + n
     }
@@ -87,65 +104,63 @@ impl RowFormat for Q8 {
     }
 
     #[inline(always)]
-    fn load(row: &[u8], out: &mut [f32]) {
+    fn load(row: &[u8], out: &mut [f32]) -> f32 {
         let (d, codes) = scale_and_codes(row);
         for (o, c) in out.iter_mut().zip(codes) {
-            *o = d * f32::from(*c as i8);
+            *o = f32::from(*c as i8);
         }
+        d
     }
 }
 
-/// Levels of a Gaussian quantizer with `LEVELS` levels, for standard deviation 1.
+/// Levels of a Gaussian quantizer.
 trait Levels {
-    const LEVELS: i32;
+    /// How many, a power of two up to 16.
+    const COUNT: usize;
+    /// The levels, ascending, over and over.
+    const TABLE: [i8; 16];
+    /// What one standard deviation is on their scale.
+    const SIGMA: f32;
     /// Codes in a byte.
-    const PER_BYTE: usize;
-    /// `u * (A + B * u * u)`.
-    const A: f32;
-    const B: f32;
+    const PER_BYTE: usize = 8 / Self::COUNT.ilog2() as usize;
 }
 
 impl Levels for Q4 {
-    const LEVELS: i32 = 16;
-    const PER_BYTE: usize = 2;
-    // The cubic of least squared error on a Gaussian: noise 0.00975 of the power, Lloyd-Max 0.00950.
-    const A: f32 = 0.241;
-    const B: f32 = 0.002_1;
+    const COUNT: usize = 16;
+    // 0.1284, 0.3881, 0.6568, 0.9424, 1.2562, 1.6181, 2.0691, 2.7326 deviations.
+    const TABLE: [i8; 16] = [-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127];
+    const SIGMA: f32 = 46.47;
 }
 
 impl Levels for Q2 {
-    const LEVELS: i32 = 4;
-    const PER_BYTE: usize = 4;
-    // Exactly through 0.4528 and 1.5104.
-    const A: f32 = 0.893_2;
-    const B: f32 = 0.050_6;
+    const COUNT: usize = 4;
+    // 0.4528 and 1.5104 deviations.
+    const TABLE: [i8; 16] = [-10, -3, 3, 10, -10, -3, 3, 10, -10, -3, 3, 10, -10, -3, 3, 10];
+    const SIGMA: f32 = 6.622;
 }
 
+/// The number of the level nearest to `v`.
 #[inline(always)]
-fn level<T: Levels>(code: i32) -> f32 {
-    let u = code as f32 - 0.5 * (T::LEVELS - 1) as f32;
-    u * (T::A + T::B * u * u)
-}
-
-/// The code whose level is nearest to `v`.
-#[inline(always)]
-fn nearest<T: Levels>(v: f32) -> i32 {
+fn nearest<T: Levels>(v: f32) -> usize {
     let mut code = 0;
-    for c in 1..T::LEVELS {
-        let border = 0.5 * (level::<T>(c - 1) + level::<T>(c));
-        code += i32::from(v > border);
+    for pair in T::TABLE[..T::COUNT].windows(2) {
+        let border = 0.5 * (f32::from(pair[0]) + f32::from(pair[1]));
+        code += usize::from(v > border);
     }
     code
 }
 
-/// Value `i` of a row lies in byte `i % codes.len()`, in the `i / codes.len()`-th group of bits: runs of bytes
-/// become runs of values.
+#[inline(always)]
+fn level<T: Levels>(code: usize) -> f32 {
+    f32::from(T::TABLE[code % 16])
+}
+
 #[inline(always)]
 fn store_levels<T: Levels>(values: &[f32], row: &mut [u8]) {
     let square: f32 = values.iter().map(|v| v * v).sum();
     let sigma = libm::sqrtf(square / values.len().max(1) as f32);
-    let inverse = if sigma > 0.0 { 1.0 / sigma } else { 0.0 };
-    // With the codes chosen, the scale of least squared error is <values, levels> / <levels, levels>.
+    let inverse = if sigma > 0.0 { T::SIGMA / sigma } else { 0.0 };
+    // With the levels chosen, the scale of least squared error is <values, levels> / <levels, levels>.
     let (mut with_values, mut with_itself) = (0f32, 0f32);
     for v in values {
         let l = level::<T>(nearest::<T>(v * inverse));
@@ -163,17 +178,20 @@ fn store_levels<T: Levels>(values: &[f32], row: &mut [u8]) {
 }
 
 #[inline(always)]
-fn load_levels<T: Levels>(row: &[u8], out: &mut [f32]) {
+fn load_levels<T: Levels>(row: &[u8], out: &mut [f32]) -> f32 {
     let (d, codes) = scale_and_codes(row);
     let bits = 8 / T::PER_BYTE;
     for (group, out) in out.chunks_mut(codes.len().max(1)).enumerate() {
         for (o, c) in out.iter_mut().zip(codes) {
-            *o = d * level::<T>(i32::from(*c >> (bits * group)) & (T::LEVELS - 1));
+            *o = level::<T>(usize::from(*c >> (bits * group)) % T::COUNT);
         }
     }
+    d
 }
 
 impl RowFormat for Q4 {
+    const CODES: Codes = Codes::Levels { per_byte: Self::PER_BYTE, table: Self::TABLE };
+
     fn bytes(n: usize) -> usize {
         2 + n.div_ceil(Self::PER_BYTE)
     }
@@ -182,12 +200,14 @@ impl RowFormat for Q4 {
         store_levels::<Self>(values, row);
     }
     #[inline(always)]
-    fn load(row: &[u8], out: &mut [f32]) {
-        load_levels::<Self>(row, out);
+    fn load(row: &[u8], out: &mut [f32]) -> f32 {
+        load_levels::<Self>(row, out)
     }
 }
 
 impl RowFormat for Q2 {
+    const CODES: Codes = Codes::Levels { per_byte: Self::PER_BYTE, table: Self::TABLE };
+
     fn bytes(n: usize) -> usize {
         2 + n.div_ceil(Self::PER_BYTE)
     }
@@ -196,8 +216,8 @@ impl RowFormat for Q2 {
         store_levels::<Self>(values, row);
     }
     #[inline(always)]
-    fn load(row: &[u8], out: &mut [f32]) {
-        load_levels::<Self>(row, out);
+    fn load(row: &[u8], out: &mut [f32]) -> f32 {
+        load_levels::<Self>(row, out)
     }
 }
 
@@ -223,9 +243,9 @@ mod tests {
             let mut bytes = std::vec![0u8; F::bytes(n)];
             let mut back = std::vec![0f32; n];
             F::store(row, &mut bytes);
-            F::load(&bytes, &mut back);
+            let d = F::load(&bytes, &mut back);
             for (a, b) in row.iter().zip(&back) {
-                error += (a - b) * (a - b);
+                error += (a - d * b) * (a - d * b);
                 power += a * a;
             }
         }
@@ -252,9 +272,8 @@ mod tests {
                 let mut bytes = std::vec![0u8; F::bytes(64)];
                 let mut back = [1f32; 64];
                 F::store(&[fill; 64], &mut bytes);
-                F::load(&bytes, &mut back);
-                assert!(back.iter().all(|v| v.is_finite()));
-                assert!(fill != 0.0 || back == [0.0; 64]);
+                let d = F::load(&bytes, &mut back);
+                assert!(back.iter().all(|v| (d * v).is_finite() && (fill != 0.0 || d * v == 0.0)));
             }
         }
         check::<F16>();

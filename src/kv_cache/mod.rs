@@ -1,9 +1,15 @@
 //! Keys and values of the tokens read so far. A layer's keys lie head by head, position by position, so
 //! that attention streams them; values likewise.
 //!
-//! Packed types keep the newest positions in f16 as well, in a ring: most attention goes to them. Every
-//! position is packed at once, so which copy a query reads depends on positions alone, and a batch gives the same
-//! bits as single tokens.
+//! Q4 and Q2 lose little because of three things, each measured on SmolLM2 (`tests/oracle/kv_quality.py`):
+//! - The newest positions, and the first ones, are read as Q8: most attention goes to them, and to the first ones most of
+//!   all (attention sinks).
+//! - From packed keys the mean of the first positions' keys is taken away before they are packed. That changes all
+//!   scores of a query by the same number, which is put back, so only the rest has to be coded: half the power.
+//! - Rows are rotated ([`KvType::rotates`]).
+//!
+//! Every position is packed at once, so which copy a query reads depends on positions alone, and a batch gives the
+//! same bits as single tokens.
 
 pub(crate) mod format;
 mod shift;
@@ -13,8 +19,15 @@ pub use state::KvPart;
 
 use crate::error::Result;
 use crate::kernels::{Kernels, KvRows};
+use crate::limits::HEAD_DIM_MAX;
 use crate::mem::{Carver, MemError};
 use format::RowFormat;
+
+/// Positions at the start of a text that Q4 and Q2 keep as Q8, and whose mean key is taken from all others.
+const FIRST: usize = 64;
+/// Tokens of a batch that are stored before attention is computed for them: fewer than this beyond its window the ring
+/// of newest positions must hold.
+const STEP: usize = 32;
 
 /// How keys or values are stored; the layouts are in `format.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +37,9 @@ pub enum KvType {
     F16,
     /// int8 codes, a scale per row.
     Q8,
-    /// Rotated, 16 levels, a scale per row.
+    /// 16 levels, a scale per row.
     Q4,
-    /// Rotated, 4 levels, a scale per row.
+    /// 4 levels, a scale per row.
     Q2,
 }
 
@@ -46,19 +59,27 @@ impl KvType {
         }
     }
 
-    /// Whether rows are rotated (Walsh-Hadamard) before they are stored.
+    /// Whether rows are rotated (Walsh-Hadamard) before they are stored, so that no value stands out.
     pub fn rotates(self) -> bool {
-        matches!(self, KvType::Q4 | KvType::Q2)
+        self != KvType::F16
     }
 
-    /// Newest positions that are read in f16.
+    /// Newest positions that are read as [`KvType::EXACT`]. Where there are any, the first ones are too.
     pub fn window(self) -> usize {
         match self {
             KvType::F16 | KvType::Q8 => 0,
             KvType::Q4 => 64,
-            KvType::Q2 => 128,
+            KvType::Q2 => 256,
         }
     }
+
+    /// Positions at the start of a text that are read as [`KvType::EXACT`].
+    pub fn first(self) -> usize {
+        if self.window() == 0 { 0 } else { FIRST }
+    }
+
+    /// The type of the newest and the first positions.
+    pub const EXACT: KvType = KvType::Q8;
 
     /// The name on command lines.
     pub fn name(self) -> &'static str {
@@ -77,7 +98,7 @@ pub struct KvShape {
     pub head_dim: usize,
     /// Positions.
     pub capacity: usize,
-    /// Tokens that are stored together, at most.
+    /// Tokens of a batch, at most.
     pub batch: usize,
 }
 
@@ -85,49 +106,125 @@ pub struct KvShape {
 struct Half<'s> {
     ty: KvType,
     packed: &'s mut [u8],
-    recent: &'s mut [u8],
+    /// For each head of each layer the rows of the first positions, then the ring of the newest.
+    exact: &'s mut [u8],
+    first: usize,
     ring: usize,
     /// Positions before this one are not in the ring.
     valid_from: usize,
+    /// What is taken from each head's packed rows: keys only.
+    offsets: &'s mut [f32],
 }
 
 impl<'s> Half<'s> {
-    fn new(ty: KvType, shape: &KvShape, carver: &mut Carver<'s>) -> Result<Self> {
-        // A query in a batch reaches `window` positions back from its own.
-        let ring = if ty.window() == 0 { 0 } else { (ty.window() + shape.batch).min(shape.capacity) };
-        let size = |rows: usize, ty: KvType| {
-            [shape.heads, rows, ty.row_bytes(shape.head_dim)].iter().try_fold(shape.layers, |a, &b| a.checked_mul(b))
-        };
-        let packed = size(shape.capacity, ty).ok_or(MemError::Overflow)?;
-        let recent = size(ring, KvType::F16).ok_or(MemError::Overflow)?;
-        Ok(Half { ty, packed: carver.take(packed, 0)?, recent: carver.take(recent, 0)?, ring, valid_from: 0 })
+    fn new(ty: KvType, is_keys: bool, shape: &KvShape, carver: &mut Carver<'s>) -> Result<Self> {
+        let first = ty.first().min(shape.capacity);
+        // A query in a step reaches `window` positions back from its own.
+        let ring = if ty.window() == 0 { 0 } else { ty.window() + STEP.min(shape.batch) };
+        let ring = ring.min(shape.capacity - first);
+        let size = |each: usize| [shape.heads, each].iter().try_fold(shape.layers, |a, &b| a.checked_mul(b));
+        let rows = |n: usize, ty: KvType| n.checked_mul(ty.row_bytes(shape.head_dim)).and_then(size);
+        let packed = rows(shape.capacity, ty).ok_or(MemError::Overflow)?;
+        let exact = rows(first + ring, KvType::EXACT).ok_or(MemError::Overflow)?;
+        let offsets = size(if is_keys && first > 0 { shape.head_dim } else { 0 }).ok_or(MemError::Overflow)?;
+        Ok(Half {
+            ty,
+            packed: carver.take(packed, 0)?,
+            exact: carver.take(exact, 0)?,
+            first,
+            ring,
+            valid_from: 0,
+            offsets: carver.take(offsets, 0.0)?,
+        })
+    }
+
+    fn exact_range(&self, shape: &KvShape, index: usize) -> core::ops::Range<usize> {
+        let bytes = (self.first + self.ring) * KvType::EXACT.row_bytes(shape.head_dim);
+        index * bytes..(index + 1) * bytes
+    }
+
+    /// What is taken from the packed rows of head `index`; empty for nothing.
+    fn offset(&self, shape: &KvShape, index: usize) -> &[f32] {
+        if self.offsets.is_empty() { &[] } else { &self.offsets[index * shape.head_dim..][..shape.head_dim] }
     }
 
     fn rows(&self, shape: &KvShape, index: usize, range: core::ops::Range<usize>) -> KvRows<'_> {
         let row_bytes = self.ty.row_bytes(shape.head_dim);
-        let (packed, recent) = (shape.capacity * row_bytes, self.ring * KvType::F16.row_bytes(shape.head_dim));
+        let packed = shape.capacity * row_bytes;
         let recent_from = match self.ring {
             0 => usize::MAX,
-            _ => range.end.saturating_sub(self.ty.window()).max(self.valid_from),
+            _ => range.end.saturating_sub(self.ty.window()).max(self.valid_from).max(self.first),
         };
         KvRows {
             packed: &self.packed[index * packed..][..packed],
             row_bytes,
-            recent: &self.recent[index * recent..][..recent],
+            exact: &self.exact[self.exact_range(shape, index)],
+            first: self.first,
             ring: self.ring,
             recent_from,
+            offset: if range.end > self.first { self.offset(shape, index) } else { &[] },
             range,
         }
     }
 
     fn store(&mut self, kernels: &Kernels, shape: &KvShape, index: usize, position: usize, values: &[f32]) {
+        self.put(kernels, shape, index, position, self.ring > 0, values);
+    }
+
+    /// Writes the row of a position of head `index`: as Q8 among the first ones, else packed, and into the ring if wanted.
+    fn put(
+        &mut self,
+        kernels: &Kernels,
+        shape: &KvShape,
+        index: usize,
+        position: usize,
+        in_ring: bool,
+        values: &[f32],
+    ) {
+        let slot = if position < self.first {
+            Some(position)
+        } else {
+            in_ring.then(|| self.first + (position - self.first) % self.ring)
+        };
+        if let Some(slot) = slot {
+            let (range, bytes) = (self.exact_range(shape, index), KvType::EXACT.row_bytes(shape.head_dim));
+            kernels.kv_store(KvType::EXACT, values, &mut self.exact[range][slot * bytes..][..bytes]);
+        }
+        if position < self.first {
+            if position + 1 == FIRST {
+                self.set_offset(shape, index);
+            }
+            return;
+        }
+        let mut rest = [0f32; HEAD_DIM_MAX];
+        let mut values = values;
+        if !self.offsets.is_empty() {
+            let offset = self.offset(shape, index);
+            for ((rest, v), o) in rest.iter_mut().zip(values).zip(offset) {
+                *rest = v - o;
+            }
+            values = &rest[..values.len()];
+        }
         let bytes = self.ty.row_bytes(shape.head_dim);
         kernels.kv_store(self.ty, values, &mut self.packed[(index * shape.capacity + position) * bytes..][..bytes]);
-        if self.ring != 0 {
-            let bytes = KvType::F16.row_bytes(shape.head_dim);
-            let row = &mut self.recent[(index * self.ring + position % self.ring) * bytes..][..bytes];
-            kernels.kv_store(KvType::F16, values, row);
+    }
+
+    /// The mean of the first positions' rows, as stored, is what will be taken from the packed ones.
+    fn set_offset(&mut self, shape: &KvShape, index: usize) {
+        if self.offsets.is_empty() {
+            return;
         }
+        let (range, bytes) = (self.exact_range(shape, index), KvType::EXACT.row_bytes(shape.head_dim));
+        let offset = &mut self.offsets[index * shape.head_dim..][..shape.head_dim];
+        offset.fill(0.0);
+        let mut row = [0f32; HEAD_DIM_MAX];
+        for packed in self.exact[range][..FIRST * bytes].chunks_exact(bytes) {
+            let d = format::Q8::load(packed, &mut row[..shape.head_dim]);
+            for (o, code) in offset.iter_mut().zip(&row) {
+                *o += d * code;
+            }
+        }
+        offset.iter_mut().for_each(|o| *o /= FIRST as f32);
     }
 }
 
@@ -141,12 +238,17 @@ pub struct KvCache<'s> {
 impl<'s> KvCache<'s> {
     /// A cache without positions.
     pub fn new(k: KvType, v: KvType, shape: KvShape, carver: &mut Carver<'s>) -> Result<Self> {
-        Ok(KvCache { shape, k: Half::new(k, &shape, carver)?, v: Half::new(v, &shape, carver)? })
+        Ok(KvCache { shape, k: Half::new(k, true, &shape, carver)?, v: Half::new(v, false, &shape, carver)? })
     }
 
     /// Storage of keys and of values.
     pub fn types(&self) -> (KvType, KvType) {
         (self.k.ty, self.v.ty)
+    }
+
+    /// How many tokens may be stored before attention is computed from them.
+    pub(crate) fn step(&self) -> usize {
+        if self.k.ring + self.v.ring == 0 { self.shape.batch } else { STEP.min(self.shape.batch) }
     }
 
     /// Keys and values of one head at the positions of `range`, as attention reads them from the last of them.

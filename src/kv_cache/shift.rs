@@ -3,7 +3,8 @@
 //!
 //! A key is stored rotated by its position (RoPE), and rotations add up: turning it by the difference of two positions
 //! gives the key of the other one. Packed rows are unpacked, turned and packed again; those that the window still
-//! holds in f16 are packed from there. A row is turned once each time something before it is taken out.
+//! holds as Q8 are packed from there. A row is turned once each time something before it is taken out. Where rows come
+//! to lie among the first positions, those are made of them, and of their keys the mean.
 
 use super::format::{F16, Q2, Q4, Q8, RowFormat};
 use super::{Half, KvCache, KvShape, KvType};
@@ -14,70 +15,73 @@ use core::ops::Range;
 impl KvType {
     /// A stored row back to values, still rotated where the type rotates.
     fn load(self, row: &[u8], out: &mut [f32]) {
-        match self {
+        let d = match self {
             KvType::F16 => F16::load(row, out),
             KvType::Q8 => Q8::load(row, out),
             KvType::Q4 => Q4::load(row, out),
             KvType::Q2 => Q2::load(row, out),
-        }
+        };
+        out.iter_mut().for_each(|v| *v *= d);
     }
 }
 
 impl Half<'_> {
-    /// Rows of head `index` after the gap move down, packed and recent alike.
-    fn move_down(&mut self, shape: &KvShape, index: usize, gap: &Range<usize>, end: usize) {
-        let bytes = self.ty.row_bytes(shape.head_dim);
-        let start = index * shape.capacity * bytes;
-        self.packed.copy_within(start + gap.end * bytes..start + end * bytes, start + gap.start * bytes);
-        if self.ring != 0 {
-            let bytes = KvType::F16.row_bytes(shape.head_dim);
-            let rows = &mut self.recent[index * self.ring * bytes..][..self.ring * bytes];
-            rows.rotate_left(gap.len() % self.ring * bytes);
-        }
+    /// The positions whose rows the ring holds, when there are `end`.
+    fn ring_from(&self, end: usize) -> usize {
+        if self.ring == 0 { usize::MAX } else { self.valid_from.max(end.saturating_sub(self.ring)).max(self.first) }
     }
 
-    /// The positions, counted after the move, whose rows the ring holds.
-    fn recent_after(&self, gap: &Range<usize>, end: usize) -> usize {
-        match self.ring {
-            0 => usize::MAX,
-            ring => self.valid_from.max(end.saturating_sub(ring)).max(gap.end) - gap.len(),
-        }
-    }
-
-    /// Turns the keys of head `index` at `positions` (counted after the move) with `turn`; those from `recent` on come
-    /// from the ring.
-    fn turn(
+    /// Rows of head `index` after the gap move down, up to that of position `end`. Keys come with the way to `turn` them.
+    fn shift(
         &mut self,
         kernels: &Kernels,
         shape: &KvShape,
         index: usize,
-        positions: Range<usize>,
-        recent: usize,
-        turn: &mut dyn FnMut(&mut [f32]),
+        gap: &Range<usize>,
+        end: usize,
+        mut turn: Option<&mut dyn FnMut(&mut [f32])>,
     ) {
+        let (d, bytes) = (shape.head_dim, self.ty.row_bytes(shape.head_dim));
+        let (first, ring, recent) = (self.first, self.ring, self.ring_from(end));
+        let mut offset = [0f32; HEAD_DIM_MAX];
+        self.offset(shape, index).iter().zip(&mut offset).for_each(|(from, to)| *to = *from);
+        let exact = self.exact_range(shape, index);
+        let exact_bytes = KvType::EXACT.row_bytes(d);
+        // The ring's rows come to lie where their new positions have them.
+        let turned = gap.len().checked_rem(ring).unwrap_or(0);
+        self.exact[exact.clone()][first * exact_bytes..].rotate_left(turned * exact_bytes);
         let mut row = [0f32; HEAD_DIM_MAX];
-        let row = &mut row[..shape.head_dim];
-        for position in positions {
-            let bytes = self.ty.row_bytes(shape.head_dim);
-            let packed = &mut self.packed[(index * shape.capacity + position) * bytes..][..bytes];
-            let bytes = KvType::F16.row_bytes(shape.head_dim);
-            let ring_row = (position >= recent)
-                .then(|| &mut self.recent[(index * self.ring + position % self.ring) * bytes..][..bytes]);
-            match &ring_row {
-                Some(ring_row) => F16::load(ring_row, row),
-                None => self.ty.load(packed, row),
+        let row = &mut row[..d];
+        for from in gap.end..end {
+            let to = from - gap.len();
+            let in_ring = from >= recent;
+            let source = if from < first {
+                Some(from)
+            } else {
+                in_ring.then(|| first + ((from - first) % ring + ring - turned) % ring)
+            };
+            let packed = index * shape.capacity * bytes;
+            if turn.is_none() && to >= first {
+                self.packed.copy_within(packed + from * bytes..packed + (from + 1) * bytes, packed + to * bytes);
+                continue;
             }
-            if self.ty.rotates() {
-                kernels.hadamard(row);
+            match source {
+                Some(slot) => KvType::EXACT.load(&self.exact[exact.clone()][slot * exact_bytes..][..exact_bytes], row),
+                None => {
+                    self.ty.load(&self.packed[packed + from * bytes..][..bytes], row);
+                    row.iter_mut().zip(&offset).for_each(|(v, o)| *v += o);
+                }
             }
-            turn(row);
-            if self.ty.rotates() {
-                kernels.hadamard(row);
+            if let Some(turn) = &mut turn {
+                if self.ty.rotates() {
+                    kernels.hadamard(row);
+                }
+                turn(row);
+                if self.ty.rotates() {
+                    kernels.hadamard(row);
+                }
             }
-            kernels.kv_store(self.ty, row, packed);
-            if let Some(ring_row) = ring_row {
-                kernels.kv_store(KvType::F16, row, ring_row);
-            }
+            self.put(kernels, shape, index, to, in_ring, row);
         }
     }
 }
@@ -91,17 +95,14 @@ impl KvCache<'_> {
     pub fn shift(&mut self, kernels: &Kernels, gap: Range<usize>, end: usize, turn: &mut dyn FnMut(usize, &mut [f32])) {
         assert!(gap.start <= gap.end && gap.end <= end && end <= self.shape.capacity);
         let shape = self.shape;
-        let moved = gap.start..end - gap.len();
-        let recent = self.k.recent_after(&gap, end);
         for index in 0..shape.layers * shape.heads {
-            self.v.move_down(&shape, index, &gap, end);
-            self.k.move_down(&shape, index, &gap, end);
             let layer = index / shape.heads;
-            self.k.turn(kernels, &shape, index, moved.clone(), recent, &mut |key| turn(layer, key));
+            self.v.shift(kernels, &shape, index, &gap, end, None);
+            self.k.shift(kernels, &shape, index, &gap, end, Some(&mut |key: &mut [f32]| turn(layer, key)));
         }
         for half in [&mut self.k, &mut self.v] {
             if half.ring != 0 {
-                half.valid_from = half.recent_after(&gap, end);
+                half.valid_from = half.ring_from(end).max(gap.end) - gap.len();
             }
         }
     }
@@ -144,10 +145,12 @@ mod tests {
             let rows = if keys { k } else { v };
             for t in 0..end {
                 let mut row = [0f32; SHAPE.head_dim];
-                if t < rows.recent_from {
-                    ty.load(&rows.packed[t * rows.row_bytes..][..rows.row_bytes], &mut row);
-                } else {
-                    F16::load(&rows.recent[t % rows.ring * 64..][..64], &mut row);
+                match rows.row(t, KvType::EXACT.row_bytes(SHAPE.head_dim)) {
+                    (bytes, true) => KvType::EXACT.load(bytes, &mut row),
+                    (bytes, false) => {
+                        ty.load(bytes, &mut row);
+                        row.iter_mut().zip(rows.offset).for_each(|(v, o)| *v += o);
+                    }
                 }
                 if ty.rotates() {
                     kernels.hadamard(&mut row);
@@ -200,13 +203,14 @@ mod tests {
                     let square = |v: f64| v * v;
                     let power: f64 = want.iter().map(|w| square(f64::from(*w))).sum();
                     let error: f64 = got.iter().zip(&want).map(|(g, w)| square(f64::from(g - w))).sum();
-                    // Packed twice, once before and once after: no more noise than that.
+                    // Packed twice, once before and once after: no more noise than that. Values are packed twice
+                    // where they have come among the first positions.
                     let limit = match ty {
                         KvType::F16 | KvType::Q8 => 1e-4,
                         KvType::Q4 => 0.02,
                         KvType::Q2 => 0.2,
                     };
-                    let limit = if keys { limit } else { f64::MIN_POSITIVE };
+                    let limit = if keys || ty.window() > 0 { limit } else { f64::MIN_POSITIVE };
                     assert!(error / power <= limit, "{ty:?} keys {keys} +{more}: {}", error / power);
                 }
             }

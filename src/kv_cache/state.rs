@@ -1,8 +1,9 @@
 //! The cache as plain bytes, for shells that keep a session beyond the program. What leaves here comes back
-//! bit for bit: the packed rows, the newest positions in f16, and from where on those are valid.
+//! bit for bit: the packed rows, the first and the newest positions as they are kept beside those, and from where on the
+//! newest are valid.
 
 use super::format::{self, RowFormat};
-use super::{Half, KvCache, KvType};
+use super::{FIRST, Half, KvCache, KvType};
 use core::ops::Range;
 
 /// What a cache stores for a position.
@@ -13,18 +14,37 @@ pub enum KvPart {
     Keys,
     /// Values, as the cache's type packs them.
     Values,
-    /// Keys of the newest positions in f16; empty for types without a window.
+    /// Keys of the newest positions in [`KvType::EXACT`]; empty for types without a window.
     RecentKeys,
-    /// Values of the newest positions in f16; empty for types without a window.
+    /// Values of the newest positions in [`KvType::EXACT`]; empty for types without a window.
     RecentValues,
+    /// Keys of the first positions in [`KvType::EXACT`]; empty for types without a window.
+    FirstKeys,
+    /// Values of the first positions in [`KvType::EXACT`]; empty for types without a window.
+    FirstValues,
 }
 
 impl KvPart {
     /// Every part.
-    pub const ALL: [KvPart; 4] = [KvPart::Keys, KvPart::Values, KvPart::RecentKeys, KvPart::RecentValues];
+    pub const ALL: [KvPart; 6] = [
+        KvPart::Keys,
+        KvPart::Values,
+        KvPart::RecentKeys,
+        KvPart::RecentValues,
+        KvPart::FirstKeys,
+        KvPart::FirstValues,
+    ];
+
+    fn is_packed(self) -> bool {
+        matches!(self, KvPart::Keys | KvPart::Values)
+    }
 
     fn is_recent(self) -> bool {
         matches!(self, KvPart::RecentKeys | KvPart::RecentValues)
+    }
+
+    fn is_of_keys(self) -> bool {
+        matches!(self, KvPart::Keys | KvPart::RecentKeys | KvPart::FirstKeys)
     }
 }
 
@@ -52,21 +72,18 @@ impl KvType {
 impl Half<'_> {
     /// First position in the ring when `len` positions are stored.
     fn recent_from(&self, len: usize) -> usize {
-        if self.ring == 0 { len } else { self.valid_from.max(len.saturating_sub(self.ring)).min(len) }
+        if self.ring == 0 { len } else { self.valid_from.max(len.saturating_sub(self.ring)).max(self.first).min(len) }
     }
 }
 
 impl KvCache<'_> {
     fn half(&self, part: KvPart) -> &Half<'_> {
-        match part {
-            KvPart::Keys | KvPart::RecentKeys => &self.k,
-            KvPart::Values | KvPart::RecentValues => &self.v,
-        }
+        if part.is_of_keys() { &self.k } else { &self.v }
     }
 
     /// Bytes of one head's row in `part`.
     pub fn part_row_bytes(&self, part: KvPart) -> usize {
-        let ty = if part.is_recent() { KvType::F16 } else { self.half(part).ty };
+        let ty = if part.is_packed() { self.half(part).ty } else { KvType::EXACT };
         ty.row_bytes(self.shape.head_dim)
     }
 
@@ -77,21 +94,26 @@ impl KvCache<'_> {
 
     /// The positions that `part` holds when `len` positions are stored.
     pub fn held(&self, part: KvPart, len: usize) -> Range<usize> {
-        if part.is_recent() { self.half(part).recent_from(len)..len } else { 0..len }
+        let half = self.half(part);
+        match part {
+            _ if part.is_recent() => half.recent_from(len)..len,
+            _ if part.is_packed() => 0..len,
+            _ => 0..len.min(half.first),
+        }
     }
 
     /// Where the rows of `range` lie: at most two runs of positions, each with its bytes' offset in the part. A ring's
     /// rows break where it wraps.
     fn runs(&self, part: KvPart, row: usize, range: Range<usize>) -> [(Range<usize>, usize); 2] {
-        let bytes = self.part_row_bytes(part);
-        let (slots, ring) = match self.half(part).ring {
-            ring if part.is_recent() => (ring, ring.max(1)),
-            _ => (self.shape.capacity, usize::MAX),
-        };
-        let start = range.start % ring;
-        let middle = range.end.min(range.start.saturating_add(ring - start));
+        let (half, bytes) = (self.half(part), self.part_row_bytes(part));
+        let slots = if part.is_packed() { self.shape.capacity } else { half.first + half.ring };
         let at = |slot: usize| (row * slots + slot) * bytes;
-        [(range.start..middle, at(start)), (middle..range.end, at(0))]
+        if !part.is_recent() || range.is_empty() {
+            return [(range.clone(), at(range.start)), (range.end..range.end, 0)];
+        }
+        let start = (range.start - half.first) % half.ring;
+        let middle = range.end.min(range.start + half.ring - start);
+        [(range.start..middle, at(half.first + start)), (middle..range.end, at(half.first))]
     }
 
     /// Hands out the bytes of `range` in `part`: rows of a head in the order of positions, heads in the order of
@@ -101,7 +123,7 @@ impl KvCache<'_> {
     /// If `range` is not inside [`KvCache::held`]: a bug of the caller.
     pub fn export(&self, part: KvPart, range: Range<usize>, visit: &mut dyn FnMut(&[u8])) {
         let (half, bytes) = (self.half(part), self.part_row_bytes(part));
-        let store: &[u8] = if part.is_recent() { half.recent } else { half.packed };
+        let store: &[u8] = if part.is_packed() { half.packed } else { half.exact };
         for row in 0..self.rows_per_position() {
             for (run, at) in self.runs(part, row, range.clone()) {
                 if !run.is_empty() {
@@ -111,7 +133,7 @@ impl KvCache<'_> {
         }
     }
 
-    /// Has `len` positions filled in from outside, the newest from `recent_from` on in f16 too (keys, values; as far
+    /// Has `len` positions filled in from outside, the newest from `recent_from` on as such too (keys, values; as far
     /// as there is room for them). `fill` gets the part, the number of the head among those of all layers, the
     /// positions and the room for their rows.
     ///
@@ -131,16 +153,16 @@ impl KvCache<'_> {
             let (range, bytes) = (self.held(part, len), self.part_row_bytes(part));
             for row in 0..self.rows_per_position() {
                 for (run, at) in self.runs(part, row, range.clone()) {
-                    let half = match part {
-                        KvPart::Keys | KvPart::RecentKeys => &mut self.k,
-                        KvPart::Values | KvPart::RecentValues => &mut self.v,
-                    };
-                    let store = if part.is_recent() { &mut *half.recent } else { &mut *half.packed };
+                    let half = if part.is_of_keys() { &mut self.k } else { &mut self.v };
+                    let store = if part.is_packed() { &mut *half.packed } else { &mut *half.exact };
                     if !run.is_empty() {
                         fill(part, row, run.clone(), &mut store[at..][..run.len() * bytes]);
                     }
                 }
             }
+        }
+        if len >= FIRST {
+            (0..self.rows_per_position()).for_each(|row| self.k.set_offset(&self.shape, row));
         }
     }
 }
@@ -155,7 +177,7 @@ mod tests {
     use std::vec::Vec;
 
     #[repr(align(64))]
-    struct Block([u8; 1 << 16]);
+    struct Block([u8; 1 << 17]);
 
     const SHAPE: KvShape = KvShape { layers: 2, heads: 2, head_dim: 8, capacity: 200, batch: 3 };
 
@@ -183,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_leaves_comes_back() {
-        let (mut one, mut other) = (Block([0; 1 << 16]), Block([0; 1 << 16]));
+        let (mut one, mut other) = (Block([0; 1 << 17]), Block([0; 1 << 17]));
         for (k, v) in [(KvType::F16, KvType::Q8), (KvType::Q4, KvType::Q4), (KvType::Q2, KvType::F16)] {
             for (len, truncated) in [(1, 0), (66, 0), (67, 0), (140, 0), (199, 0), (140, 3), (140, 100)] {
                 let mut a = cache(&mut one, k, v);
@@ -208,6 +230,7 @@ mod tests {
                     store(&mut b, p);
                     let ((ka, va), (kb, vb)) = (a.head(1, 1, 0..p + 1), b.head(1, 1, 0..p + 1));
                     assert_eq!((ka.recent_from, va.recent_from), (kb.recent_from, vb.recent_from));
+                    assert_eq!(ka.offset, kb.offset);
                 }
             }
         }

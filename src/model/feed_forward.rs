@@ -33,24 +33,33 @@ pub struct Skipping {
     down: Running,
 }
 
+impl Skipping {
+    /// The shares of positive gates and of down inputs that are not 0, of late.
+    pub fn shares(&self) -> (f32, f32) {
+        (self.up.share, self.down.share)
+    }
+}
+
 /// The share that was needed of late.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Running {
     share: f32,
-    /// Tokens since it was last known.
-    unknown: u32,
+    /// Batches since it was last seen.
+    unseen: u32,
+    known: bool,
 }
 
 impl Running {
     /// Whether to choose for a batch of `n` tokens. Each token has rows of its own, which the others need not have.
     fn pays(&mut self, n: usize) -> bool {
-        self.unknown += 1;
-        self.share * n as f32 <= PAYS || self.unknown > AGAIN
+        self.unseen += 1;
+        self.share * n as f32 <= PAYS || self.unseen > AGAIN
     }
 
     fn saw(&mut self, chosen: usize, of: usize) {
-        self.share += NEWEST * (chosen as f32 / of.max(1) as f32 - self.share);
-        self.unknown = 0;
+        let now = chosen as f32 / of.max(1) as f32;
+        self.share += if self.known { NEWEST * (now - self.share) } else { now };
+        (self.unseen, self.known) = (0, true);
     }
 }
 

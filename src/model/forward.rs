@@ -239,12 +239,16 @@ impl Pass<'_, '_, '_> {
             self.prepare_heads(layer, row, cos, sin);
             self.rotate_heads(cache_types, row);
         });
-        for (t, row) in qkv.chunks_exact(width).enumerate() {
-            let (k, v) = row[q_dim..].split_at(hp.kv_dim());
-            cache.store(self.kernels, i, self.start + t, k, v);
-        }
         let att = &mut b.att[..n * q_dim];
-        self.attend(i, windowed, cache, qkv, att, b.scores);
+        let step = cache.step();
+        let steps = qkv.chunks(step * width).zip(att.chunks_mut(step * q_dim));
+        for (start, (qkv, att)) in (self.start..).step_by(step).zip(steps) {
+            for (t, row) in qkv.chunks_exact(width).enumerate() {
+                let (k, v) = row[q_dim..].split_at(hp.kv_dim());
+                cache.store(self.kernels, i, start + t, k, v);
+            }
+            self.attend((i, start), windowed, cache, qkv, att, b.scores);
+        }
         let delta = &mut b.delta[..n * e];
         let input = if layer.attn_sub_norm.is_empty() {
             &*att
@@ -298,14 +302,23 @@ impl Pass<'_, '_, '_> {
         row[range].chunks_exact_mut(hp.head_dim).for_each(|head| self.kernels.hadamard(head));
     }
 
-    fn attend(&self, i: usize, windowed: bool, cache: &KvCache<'_>, qkv: &[f32], att: &mut [f32], scores: &mut [f32]) {
+    /// Attention of the tokens from position `start` on whose rows are in `qkv`, in layer `i`.
+    fn attend(
+        &self,
+        (i, start): (usize, usize),
+        windowed: bool,
+        cache: &KvCache<'_>,
+        qkv: &[f32],
+        att: &mut [f32],
+        scores: &mut [f32],
+    ) {
         let hp = self.hp();
         let group = hp.n_head / hp.n_head_kv * hp.head_dim;
         let width = hp.q_dim() + 2 * hp.kv_dim();
-        let tiling = Tiling { rows: self.n, row_grain: 1, segments: &[hp.q_dim()], col_grain: group };
+        let tiling = Tiling { rows: qkv.len() / width, row_grain: 1, segments: &[hp.q_dim()], col_grain: group };
         self.team.tiles(att, tiling, scores, &|place, mut tile, scores| {
             let (t, head) = (place.rows.start, place.cols.start / group);
-            let end = self.start + t + 1;
+            let end = start + t + 1;
             let first = if windowed { end.saturating_sub(hp.sliding_window) } else { 0 };
             let (k, v) = cache.head(i, head, first..end);
             let ((k_type, v_type), d, n) = (cache.types(), hp.head_dim, end - first);

@@ -76,7 +76,7 @@ impl Session<'_, '_> {
     }
 
     /// Takes a state in place of the present one: as many positions as there are `tokens`, the newest from
-    /// `recent_from` on in f16 too (keys, values; at most as many as there is room for). `fill` is asked for every row:
+    /// `recent_from` on as such too (keys, values; at most as many as there is room for). `fill` is asked for every row:
     /// the part, the head among those of all layers, the positions, and the room for their rows.
     ///
     /// # Errors

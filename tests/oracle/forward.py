@@ -29,31 +29,49 @@ F32, F64 = np.float32, np.float64
 
 # ---------------------------------------------------------------- activations
 
-def quant_i8(x):
+class Rounding:
+    """np.rint, which remembers the values that lay within `near` of a tie and rounds those of them that are in
+    `other` the other way: two engines whose floats differ in the last bits may do either. A tie is known by
+    its place and value, so that an input which meets three matrices is rounded once."""
+
+    def __init__(self, near, other=()):
+        self.near, self.other, self.ties = near, set(other), {}
+
+    def __call__(self, v):
+        r = np.rint(v)
+        for at in np.flatnonzero(np.abs(np.abs(v - r) - 0.5) < self.near):
+            tie = int(at), float(v.flat[at])
+            self.ties[tie] = True
+            if tie in self.other:
+                r.flat[at] += np.sign(v.flat[at] - r.flat[at])
+        return r
+
+
+def quant_i8(x, rint=np.rint):
     """I2_S: s = 127 / max(|x|, 1e-5), rounded half to even in f32."""
     x = x.astype(F32)
     amax = np.maximum(np.abs(x).max(axis=-1, keepdims=True).astype(F64), 1e-5)
     s = (127.0 / amax).astype(F32)
-    return np.clip(np.rint(x * s), -128, 127).astype(F64) / s.astype(F64)
+    return np.clip(rint(x * s), -128, 127).astype(F64) / s.astype(F64)
 
 
-def quant_q8_0(x, half=False):
+def quant_q8_0(x, rint=np.rint, half=False):
     """Blocks of 32: d = max|x| / 127. ggml keeps d as f16 but divides by the f32 one."""
     b = x.astype(F32).reshape(*x.shape[:-1], -1, 32)
     amax = np.abs(b).max(axis=-1, keepdims=True)
     d = amax / F32(127)
     inv = np.where(amax > 0, F32(127) / np.where(amax > 0, amax, 1), 0).astype(F32)
-    q = np.rint(b * inv).astype(F64)
+    q = rint(b * inv).astype(F64)
     return (q * (d.astype(np.float16) if half else d).astype(F64)).reshape(x.shape)
 
 
-def quant_q8k(x):
+def quant_q8k(x, rint=np.rint):
     """Blocks of 256: the value of largest magnitude (the first of equals) becomes -127."""
     b = x.astype(F32).reshape(*x.shape[:-1], -1, 256)
     m = np.take_along_axis(b, np.abs(b).argmax(axis=-1)[..., None], axis=-1)
     inv = np.where(m != 0, F32(-127) / np.where(m != 0, m, 1), 0).astype(F32)
     d = np.where(inv != 0, F32(1) / np.where(inv != 0, inv, 1), 0).astype(F32)
-    return (np.minimum(np.rint(b * inv), 127).astype(F64) * d.astype(F64)).reshape(x.shape)
+    return (np.minimum(rint(b * inv), 127).astype(F64) * d.astype(F64)).reshape(x.shape)
 
 
 def half(x):
@@ -61,12 +79,12 @@ def half(x):
 
 
 QUANTIZE = {
-    "none": lambda x: x,
-    "f16": half,
+    "none": lambda x, rint: x,
+    "f16": lambda x, rint: half(x),
     "i8": quant_i8,
-    "sign": lambda x: np.where(x >= 0, 1.0, -1.0),
+    "sign": lambda x, rint: np.where(x >= 0, 1.0, -1.0),
     "q8_0": quant_q8_0,
-    "q8_0h": lambda x: quant_q8_0(x, half=True),
+    "q8_0h": lambda x, rint: quant_q8_0(x, rint, half=True),
     "q8k": quant_q8k,
 }
 
@@ -91,8 +109,8 @@ class Linear:
     def rows(self, ids):
         return self.q[ids].astype(F64) * self.scale
 
-    def __call__(self, x, act):
-        x = QUANTIZE[self.kind.act if act == "auto" else act](x)
+    def __call__(self, x, act, rint=np.rint):
+        x = QUANTIZE[self.kind.act if act == "auto" else act](x, rint)
         out = np.empty((len(x), len(self.q)))
         for r in range(0, len(self.q), self.ROWS):
             out[:, r:r + self.ROWS] = x @ self.q[r:r + self.ROWS].astype(F64).T
@@ -176,7 +194,7 @@ class Model:
         self.ffn = k("feed_forward_length")
         self.eps = k("attention.layer_norm_rms_epsilon")
         self.original_ctx = k("rope.scaling.original_context_length", k("context_length"))
-        self.arm64, self.memo = arm64, {}
+        self.arm64, self.memo, self.rint = arm64, {}, np.rint
         self._rope(ctx or k("context_length"))
         self._scales()
 
@@ -226,7 +244,7 @@ class Model:
             self.memo[name] = (Linear(self.tensors[name + ".weight"], 1.0 if scale is None else scale[0], self.arm64),
                                self.optional(name + ".bias"))
         matrix, bias = self.memo[name]
-        return matrix(x, act) if bias is None else matrix(x, act) + bias
+        return matrix(x, act, self.rint) + (0 if bias is None else bias)
 
     def norm(self, name, x):
         return rms_norm(x, self.vector(name + ".weight"), self.eps)

@@ -67,7 +67,7 @@ def from_bf16(u):
 
 def write_safetensors(path, tensors):
     """{name: (dtype name, array)}; arrays hold the raw numbers (bf16 as uint16)."""
-    header, at = {}, 0
+    header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, (dtype, a) in tensors.items():
         header[name] = dict(dtype=dtype, shape=list(a.shape), data_offsets=[at, at + a.nbytes])
         at += a.nbytes
@@ -139,7 +139,8 @@ class Folder:
 
     def config(self):
         s, tied = self.s, self.bitnet or self.form == "qwen2"
-        c = dict(architectures=[self.arch], hidden_act=self.activation, hidden_size=s["hidden"],
+        kind = self.arch.removesuffix("ForCausalLM").lower()
+        c = dict(architectures=[self.arch], model_type=kind, hidden_act=self.activation, hidden_size=s["hidden"],
                  intermediate_size=s["ffn"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
                  num_key_value_heads=s["kv_heads"], vocab_size=s["vocab"], rms_norm_eps=1e-5, rope_theta=10000.0,
                  max_position_embeddings=512, tie_word_embeddings=tied, torch_dtype="bfloat16", bos_token_id=0,
@@ -200,7 +201,7 @@ class Folder:
         if len(files) == 1:
             os.rename(os.path.join(self.path, files[0]), os.path.join(self.path, "model.safetensors"))
         else:
-            self.json("model.safetensors.index.json", dict(weight_map=index))
+            self.json("model.safetensors.index.json", dict(metadata={}, weight_map=index))
         self.json("config.json", config)
         self.json("tokenizer.json", self.tokenizer())
         self.json("tokenizer_config.json", dict(bos_token=SPECIALS[0], eos_token=dict(content=SPECIALS[1]),

@@ -3,6 +3,11 @@
 
   make_2b4t.py OUT            the whole shape, 1.2 GB
   make_2b4t.py OUT --small    the same 24 keys and vocabulary over two layers of width 128
+  make_2b4t.py OUT --active 20   weights with which some 20 % of the feed-forward gates are positive
+
+Random weights leave half of the gates positive. `--active` gives all tokens one value in 16 columns of the residual
+stream, which every gate row weighs with one sign, and chooses that weight (in the norm before it) for the share
+that is wanted. Halves of layers add little to the stream, so that it lasts through all layers.
 
 All 24 keys in the file's order, faults included: no tokenizer.ggml.pre, a chat template the model was not
 trained with, one of two stop tokens. The shape keys of `--small` say what the file holds. The vocabulary
@@ -12,6 +17,7 @@ entries, so that loading costs what it costs with the real one.
 
 import argparse
 import functools
+import statistics
 
 import numpy as np
 
@@ -22,6 +28,8 @@ FULL = dict(layers=30, hidden=2560, heads=20, kv_heads=5, ffn=6912)
 SMALL = dict(layers=2, hidden=128, heads=2, kv_heads=1, ffn=256)
 N_VOCAB, N_MERGES, FIRST_SPECIAL = 128256, 280147, 128000
 PIECE = 1 << 24
+# For --active: columns that all tokens share, their value, the spread of the other columns, and what a half-layer adds.
+SHARED, SHARED_VALUE, EMBD_SPREAD, ADDED_SPREAD = 16, 0.06, 0.03, 0.006
 
 # What the converter wrote; the model was trained with another one.
 PUBLISHED_TEMPLATE = (
@@ -123,47 +131,80 @@ def embedding(rng, n):
         yield np.roll(piece, int(rng.integers(len(piece))))[:n - at].tobytes()
 
 
-def ternary(rng, n, cols):
-    for at in range(0, n // 4, PIECE):
-        yield EVEN_TO_CODES[np.frombuffer(rng.bytes(min(PIECE, n // 4 - at)), np.uint8)].tobytes()
+def shared_embedding(rng, rows, cols):
+    """The same with SHARED columns of one value."""
+    piece = (rng.standard_normal((min(rows, 3000), cols), dtype=np.float32) * np.float32(EMBD_SPREAD)).astype("<f2")
+    for at in range(0, rows, len(piece)):
+        part = np.roll(piece, int(rng.integers(piece.size)))
+        part[:, :SHARED] = SHARED_VALUE
+        yield part[:rows - at].tobytes()
+
+
+def ternary(rng, n, cols, spread=1.0, shared=None):
+    """`spread`: of the results, for inputs of spread 1. `shared`: code of the first SHARED columns of every row."""
+    rows = PIECE // (cols // 4) * (cols // 4)
+    for at in range(0, n // 4, rows):
+        codes = EVEN_TO_CODES[np.frombuffer(rng.bytes(min(rows, n // 4 - at)), np.uint8)]
+        if shared is not None:
+            # Bytes 0 to 31 of a row hold columns 0 to 31 in their top bits.
+            first = codes.reshape(-1, cols // 4)[:, :SHARED]
+            first[:] = first & 0x3f | shared << 6
+        yield codes.tobytes()
     tail = np.zeros(8, "<f4")
-    tail[0] = np.float16(rng.uniform(0.9, 1.1) * (2 / cols) ** 0.5)
+    tail[0] = np.float16(rng.uniform(0.9, 1.1) * (2 / cols) ** 0.5 * spread)
     yield tail.tobytes()
 
 
-def tensors(s, seed):
+def shared_norm(s, layer, active):
+    """The norm's weight of the SHARED columns for which `active` percent of the gates are positive."""
+    others = s["hidden"] - SHARED
+    spread = (EMBD_SPREAD ** 2 + (2 * layer + 1) * ADDED_SPREAD ** 2) ** 0.5
+    quantile = statistics.NormalDist().inv_cdf(active / 100)
+    return abs(quantile) * (others / 2) ** 0.5 * spread / (SHARED * SHARED_VALUE), 2 if quantile > 0 else 0
+
+
+def tensors(s, seed, active=None):
     rng, out = np.random.default_rng(seed), []
     d = s["hidden"] // s["heads"] * s["kv_heads"]
 
-    def norm(name, n):
+    def norm(name, n, shared=None):
         w = (1 + 0.1 * rng.standard_normal(n)).astype("<f4")
+        w[:SHARED] = w[:SHARED] if shared is None else shared
         out.append(g.Tensor(name + ".weight", "F32", (n,), w.tobytes()))
 
-    def linear(name, rows, cols):
-        out.append(g.Tensor(name + ".weight", "I2_S", (rows, cols), functools.partial(ternary, rng, rows * cols, cols)))
+    def linear(name, rows, cols, **more):
+        data = functools.partial(ternary, rng, rows * cols, cols, **more)
+        out.append(g.Tensor(name + ".weight", "I2_S", (rows, cols), data))
 
     data = functools.partial(embedding, rng, N_VOCAB * s["hidden"])
+    adds, gate = {}, {}
+    if active is not None:
+        data = functools.partial(shared_embedding, rng, N_VOCAB, s["hidden"])
+        adds = dict(spread=ADDED_SPREAD)
     out.append(g.Tensor("token_embd.weight", "F16", (N_VOCAB, s["hidden"]), data))
     for i in range(s["layers"]):
-        b = f"blk.{i}."
+        b, shared = f"blk.{i}.", None
+        if active is not None:
+            shared, code = shared_norm(s, i, active)
+            gate = dict(shared=code)
         norm(b + "attn_norm", s["hidden"])
-        linear(b + "ffn_down", s["hidden"], s["ffn"])
+        linear(b + "ffn_down", s["hidden"], s["ffn"], **adds)
         norm(b + "ffn_sub_norm", s["ffn"])
-        linear(b + "ffn_gate", s["ffn"], s["hidden"])
+        linear(b + "ffn_gate", s["ffn"], s["hidden"], **gate)
         linear(b + "ffn_up", s["ffn"], s["hidden"])
-        norm(b + "ffn_norm", s["hidden"])
+        norm(b + "ffn_norm", s["hidden"], shared)
         norm(b + "attn_sub_norm", s["hidden"])
         linear(b + "attn_k", d, s["hidden"])
-        linear(b + "attn_output", s["hidden"], s["hidden"])
+        linear(b + "attn_output", s["hidden"], s["hidden"], **adds)
         linear(b + "attn_q", s["hidden"], s["hidden"])
         linear(b + "attn_v", d, s["hidden"])
     norm("output_norm", s["hidden"])
     return out
 
 
-def make(path, small=False, seed=0):
+def make(path, small=False, seed=0, active=None):
     shape = SMALL if small else FULL
-    g.write(path, metadata(shape), tensors(shape, seed))
+    g.write(path, metadata(shape), tensors(shape, seed, active))
 
 
 def main():
@@ -171,8 +212,9 @@ def main():
     ap.add_argument("out")
     ap.add_argument("--small", action="store_true")
     ap.add_argument("--seed", type=int, default=0)
+    ap.add_argument("--active", type=float, metavar="PERCENT")
     a = ap.parse_args()
-    make(a.out, a.small, a.seed)
+    make(a.out, a.small, a.seed, a.active)
 
 
 if __name__ == "__main__":

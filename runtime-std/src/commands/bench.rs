@@ -135,8 +135,9 @@ fn say_skipping(machine: &Machine) {
         share(rows, layers.len()),
         share(columns, layers.len())
     );
-    let each: Vec<_> = layers.iter().map(|l| format!("{:.0}/{:.0}", share(l.rows, 1), share(l.columns, 1))).collect();
-    log::debug!("up/down read by layer, %: {}", each.join(" "));
+    let each: Vec<_> =
+        layers.iter().map(|l| l.shares()).map(|(up, down)| format!("{:.0}/{:.0}", 100.0 * up, 100.0 * down)).collect();
+    log::debug!("positive gates / inputs of down that are not 0, by layer, %: {}", each.join(" "));
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

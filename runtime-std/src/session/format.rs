@@ -152,9 +152,14 @@ impl Owner {
         let ty = match part {
             KvPart::Keys => self.state.types[0],
             KvPart::Values => self.state.types[1],
-            KvPart::RecentKeys | KvPart::RecentValues => KvType::F16,
+            KvPart::RecentKeys | KvPart::RecentValues | KvPart::FirstKeys | KvPart::FirstValues => KvType::EXACT,
         };
         ty.row_bytes(self.state.head_dim)
+    }
+
+    /// How many positions at the start have rows in the parts of the first ones (keys, values).
+    pub(super) fn first(&self) -> [usize; 2] {
+        self.state.types.map(KvType::first)
     }
 
     /// Rows of a position.
@@ -243,9 +248,9 @@ pub(super) struct Record {
     pub(super) end: usize,
     /// Tokens after it: those from `end` on are not in the cache yet.
     pub(super) tokens: usize,
-    /// First position of the f16 rows in this record (keys, values).
+    /// First position of the newest rows in this record (keys, values).
     pub(super) recent_from: [usize; 2],
-    /// First position that was valid in f16 when it was saved.
+    /// First position whose newest row was valid when it was saved.
     pub(super) held_from: [usize; 2],
     /// Messages that stay of those before it.
     pub(super) messages_kept: usize,
@@ -308,17 +313,19 @@ impl Record {
         (record.at == at as u64).then_some(record)
     }
 
-    /// The positions of `part`'s rows in this record.
-    pub(super) fn range(&self, part: KvPart) -> std::ops::Range<usize> {
+    /// The positions of `part`'s rows in this record; `first` as the owner has it.
+    pub(super) fn range(&self, part: KvPart, first: [usize; 2]) -> std::ops::Range<usize> {
         match part {
             KvPart::Keys | KvPart::Values => self.from..self.end,
             KvPart::RecentKeys => self.recent_from[0]..self.end,
             KvPart::RecentValues => self.recent_from[1]..self.end,
+            KvPart::FirstKeys => self.from.min(first[0])..self.end.min(first[0]),
+            KvPart::FirstValues => self.from.min(first[1])..self.end.min(first[1]),
         }
     }
 
     /// Bytes of tokens and messages, and of each part's rows; `None` if they do not make sense.
-    pub(super) fn sizes(&self, owner: &Owner) -> Option<([usize; 2], [usize; 4])> {
+    pub(super) fn sizes(&self, owner: &Owner) -> Option<([usize; 2], [usize; KvPart::ALL.len()])> {
         let ordered = self.from <= self.end
             && self.end <= self.tokens
             && self.recent_from.iter().chain(&self.held_from).all(|&p| p <= self.end)
@@ -326,9 +333,9 @@ impl Record {
         if !ordered {
             return None;
         }
-        let mut rows = [0; 4];
+        let mut rows = [0; KvPart::ALL.len()];
         for (size, part) in rows.iter_mut().zip(KvPart::ALL) {
-            let positions = self.range(part).len();
+            let positions = self.range(part, owner.first()).len();
             *size = positions.checked_mul(owner.rows())?.checked_mul(owner.row_bytes(part))?;
         }
         Some(([(self.tokens - self.from).checked_mul(4)?, self.text_bytes], rows))

@@ -14,7 +14,7 @@ struct Segment {
     /// Positions of it that no later record replaces end here.
     live: usize,
     /// Where each part's rows start in the file.
-    at: [usize; 4],
+    at: [usize; KvPart::ALL.len()],
 }
 
 /// The state that a file ends with.
@@ -33,7 +33,9 @@ pub(super) struct Contents {
     held_from: [usize; 2],
     segments: Vec<Segment>,
     rows: usize,
-    row_bytes: [usize; 4],
+    /// See [`Owner::first`].
+    first: [usize; 2],
+    row_bytes: [usize; KvPart::ALL.len()],
 }
 
 /// Reads `bytes`. A record that was cut off, or whose blocks never all reached the disk, ends it: the state is that of
@@ -53,6 +55,7 @@ pub(super) fn load(bytes: &[u8], owner: &Owner) -> Result<Contents, Refusal> {
         segments: Vec::new(),
         rows: owner.rows(),
         row_bytes: KvPart::ALL.map(|part| owner.row_bytes(part)),
+        first: owner.first(),
     };
     let mut at = HEADER;
     while at < bytes.len() {
@@ -100,7 +103,7 @@ impl Contents {
             return None;
         }
         let messages = messages(rest.get(..text_bytes)?, record.messages - record.messages_kept)?;
-        let mut starts = [0; 4];
+        let mut starts = [0; KvPart::ALL.len()];
         let mut start = at + RECORD + token_bytes + text_bytes;
         for (place, size) in starts.iter_mut().zip(row_sizes) {
             *place = start;
@@ -117,12 +120,12 @@ impl Contents {
         Some(end + COMMIT)
     }
 
-    /// From where on, up to position `keep`, the file has f16 rows without a gap (keys, values).
+    /// From where on, up to position `keep`, the file has newest rows without a gap (keys, values).
     pub(super) fn recent_from(&self, keep: usize) -> [usize; 2] {
         [KvPart::RecentKeys, KvPart::RecentValues].map(|part| {
             let mut from = keep;
             for segment in self.segments.iter().rev() {
-                let held = segment.record.range(part).start..segment.live.min(keep);
+                let held = segment.record.range(part, self.first).start..segment.live.min(keep);
                 if held.is_empty() || held.start >= from {
                     continue;
                 }
@@ -135,7 +138,7 @@ impl Contents {
         })
     }
 
-    /// From where on f16 rows are to be used after `keep` positions are restored: where all are, exactly what was valid
+    /// From where on newest rows are to be used after `keep` positions are restored: where all are, exactly what was valid
     /// when they were saved.
     pub(super) fn valid_from(&self, keep: usize) -> [usize; 2] {
         let there = self.recent_from(keep);
@@ -148,7 +151,7 @@ impl Contents {
         let width = self.row_bytes[part as usize];
         assert!(row < self.rows && out.len() == positions.len() * width);
         for segment in &self.segments {
-            let here = segment.record.range(part);
+            let here = segment.record.range(part, self.first);
             let shared = here.start.max(positions.start)..segment.live.min(positions.end);
             if shared.is_empty() {
                 continue;

@@ -53,7 +53,7 @@ pub(super) struct Log<S> {
     pub(super) committed: u64,
     /// Positions in the file.
     pub(super) end: usize,
-    /// From where on, up to `end`, the file has f16 rows (keys, values).
+    /// From where on, up to `end`, the file has newest rows (keys, values).
     pub(super) recent_from: [usize; 2],
     pub(super) sequence: u32,
     pub(super) checksum: u32,
@@ -92,11 +92,13 @@ impl<S: Store> Log<S> {
 
     /// Bytes of rows that a file must have for `turn`: nearly all of it.
     pub(super) fn live_bytes(&self, turn: &Turn<'_>) -> u64 {
-        let first = [0, 0, turn.held_from[0], turn.held_from[1]];
-        let rows = KvPart::ALL.iter().zip(first).map(|(&part, first)| {
-            let positions = turn.end.saturating_sub(first) as u64;
-            positions * (self.owner.rows() * self.owner.row_bytes(part)) as u64
-        });
+        let (end, held, first) = (turn.end, turn.held_from, self.owner.first());
+        let recent = held.map(|from| end.saturating_sub(from));
+        let positions = [end, end, recent[0], recent[1], end.min(first[0]), end.min(first[1])];
+        let rows = KvPart::ALL
+            .iter()
+            .zip(positions)
+            .map(|(&part, positions)| positions as u64 * (self.owner.rows() * self.owner.row_bytes(part)) as u64);
         rows.sum()
     }
 
@@ -145,7 +147,7 @@ impl<S: Store> Log<S> {
         }
         for part in KvPart::ALL {
             let mut done = Ok(());
-            rows.each(part, record.range(part), &mut |bytes| {
+            rows.each(part, record.range(part, self.owner.first()), &mut |bytes| {
                 if done.is_ok() {
                     done = self.put(bytes);
                 }
@@ -178,13 +180,13 @@ impl<S: Store> Log<S> {
         self.store.sync()
     }
 
-    /// First of the f16 rows that a record must hold, when those from `held` on must be in the file and positions
+    /// First of the newest rows that a record must hold, when those from `held` on must be in the file and positions
     /// before `from` stay.
     fn recent_to_write(&self, i: usize, from: usize, held: usize) -> usize {
         if held < from && self.recent_from[i] <= held { from } else { held }
     }
 
-    /// From where on the file has f16 rows without a gap, after a record that has them from `written` on.
+    /// From where on the file has newest rows without a gap, after a record that has them from `written` on.
     fn recent_after(&self, i: usize, from: usize, written: usize) -> usize {
         if written == from { self.recent_from[i].min(from) } else { written }
     }

@@ -76,11 +76,13 @@ impl Text {
         let valid = contents.valid_from(self.end());
         assert_eq!(valid, self.held_from());
         KvPart::ALL.iter().all(|&part| {
-            let first = [0, 0, valid[0], valid[1]][part as usize];
+            let first = owner().first().map(|n| n.min(self.end()));
+            let from = [0, 0, valid[0], valid[1], 0, 0][part as usize];
+            let end = [self.end(), self.end(), self.end(), self.end(), first[0], first[1]][part as usize];
             (0..ROWS).all(|r| {
-                let want: Vec<u8> = self.numbers[first..].iter().flat_map(|&n| row(part, r, n)).collect();
+                let want: Vec<u8> = self.numbers[from..end].iter().flat_map(|&n| row(part, r, n)).collect();
                 let mut got = vec![0; want.len()];
-                contents.fill(bytes, part, r, first..self.end(), &mut got);
+                contents.fill(bytes, part, r, from..end, &mut got);
                 got == want
             })
         })

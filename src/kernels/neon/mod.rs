@@ -5,12 +5,14 @@
 //!   `ternary.rs`, `bits.rs`, `kquants.rs`, `packed.rs`, `apart.rs`, `interleaved.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
+//! - `attend.rs`: attention on packed keys and values, the same at every level.
 //! - `floats.rs`: F32, F16 and BF16 rows, `signs.rs`: B1; the same at every level.
 
 // Arrays of registers are walked by index, several side by side.
 #![allow(clippy::needless_range_loop)]
 
 mod apart;
+mod attend;
 mod bits;
 mod blocks32;
 mod dot;
@@ -24,8 +26,9 @@ mod signs;
 mod ternary;
 mod weight;
 
-use super::Kernels;
 use super::scalar::BASE;
+use super::{FloatKernels, Kernels};
+use crate::kv_cache::format::{Q2, Q4, Q8};
 use crate::quant::QuantType;
 
 float_kernels!("neon");
@@ -128,8 +131,14 @@ macro_rules! with_types {
 }
 use with_types;
 
+const FLOATS: FloatKernels = FloatKernels {
+    scores: [FLOAT.scores[0], attend::scores::<Q8>, attend::scores::<Q4>, attend::scores::<Q2>],
+    mix: [FLOAT.mix[0], attend::mix::<Q8>, attend::mix::<Q4>, attend::mix::<Q2>],
+    ..FLOAT
+};
+
 /// What all levels share.
-const BASE_NEON: Kernels = Kernels { float: FLOAT, ..BASE }
+const BASE_NEON: Kernels = Kernels { float: FLOATS, ..BASE }
     .with(QuantType::F32, floats::F32_ROWS)
     .with(QuantType::F16, floats::F16_ROWS)
     .with(QuantType::BF16, floats::BF16_ROWS)

@@ -1,19 +1,78 @@
-//! Attention on an f16 cache: several heads and positions at a time, so that a cached value is widened once for
-//! the heads that share it, and four sums of 16 accumulators fold together. The other caches use the shared code.
+//! Attention a tile of heads and positions at a time, so that a cached row is unpacked once for the heads that share it,
+//! and four sums of 16 accumulators fold together. F16 rows are widened as they are read, others into a buffer that
+//! stays in the first-level cache.
 #![allow(clippy::needless_range_loop)] // registers are walked by index
 
-use super::floats::Sixteen;
+use super::floats::{Element, F16 as Half, F32 as Single, Sixteen};
 use crate::kernels::{KvRows, attend};
-use crate::kv_cache::format::{F16, RowFormat};
+use crate::kv_cache::format::{Codes, Q8, RowFormat, scale_and_codes};
+use crate::limits::HEAD_DIM_MAX;
 
-/// Address of row `t`: in the window of recent rows if it is there.
+/// Positions that are unpacked together.
+const BLOCK: usize = 8;
+
+/// Rows of consecutive positions, ready to be read.
+struct Block {
+    /// Past the end the last one again.
+    rows: [*const u8; BLOCK],
+    scales: [f32; BLOCK],
+    packed: [bool; BLOCK],
+    len: usize,
+}
+
+/// Whether rows of `F` can be unpacked 16 values at a time.
 #[inline(always)]
-fn row(rows: &KvRows<'_>, t: usize, head_dim: usize) -> *const u8 {
-    if t < rows.recent_from {
-        rows.packed[t * rows.row_bytes..][..rows.row_bytes].as_ptr()
-    } else {
-        let bytes = F16::bytes(head_dim);
-        rows.recent[t % rows.ring * bytes..][..bytes].as_ptr()
+fn fits<F: RowFormat>(head_dim: usize) -> bool {
+    let per_byte = if let Codes::Levels { per_byte, .. } = F::CODES { per_byte } else { 1 };
+    head_dim.is_multiple_of(16 * per_byte)
+}
+
+/// A level's unpacking of rows that [`fits`] approves of.
+#[derive(Clone, Copy)]
+struct Vector<S>(S);
+
+impl<S: Sixteen> attend::Unpack for Vector<S> {
+    #[inline(always)]
+    fn codes<F: RowFormat>(self, row: &[u8], out: &mut [f32]) -> f32 {
+        let (d, codes) = scale_and_codes(row);
+        assert!(codes.len().is_multiple_of(16));
+        for (c, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            // SAFETY: 16 bytes from `at` on exist, since it is a multiple of 16 below the length.
+            *out = unsafe {
+                match F::CODES {
+                    Codes::Levels { per_byte, table } => {
+                        let (at, group, bits) = (16 * c % codes.len(), 16 * c / codes.len(), 8 / per_byte);
+                        let v = self.0.load_levels(codes.as_ptr().add(at), bits * group, (1 << bits) - 1, &table);
+                        self.0.array(v)
+                    }
+                    _ => self.0.array(self.0.load_i8(codes[16 * c..][..16].as_ptr())),
+                }
+            };
+        }
+        d
+    }
+}
+
+impl Block {
+    /// Positions `i ..` of the range, as many as there are; unpacked into `buffer` unless they are F16.
+    #[inline(always)]
+    fn read<S: Sixteen, F: RowFormat>(s: S, kv: &KvRows<'_>, i: usize, head_dim: usize, buffer: &mut [f32]) -> Block {
+        let len = BLOCK.min(kv.range.len() - i);
+        let mut block = Block { rows: [core::ptr::null(); BLOCK], scales: [1.0; BLOCK], packed: [true; BLOCK], len };
+        for p in 0..len {
+            let t = kv.range.start + i + p;
+            if let Codes::Half = F::CODES {
+                block.rows[p] = kv.row(t, Q8::bytes(head_dim)).0.as_ptr();
+            } else {
+                let codes = &mut buffer[p * head_dim..][..head_dim];
+                (block.scales[p], block.packed[p]) = attend::load::<_, F>(Vector(s), kv, t, codes);
+                block.rows[p] = codes.as_ptr().cast();
+            }
+        }
+        for p in len..BLOCK {
+            block.rows[p] = block.rows[len - 1];
+        }
+        block
     }
 }
 
@@ -25,46 +84,71 @@ fn heads<S: Sixteen>(left: usize) -> usize {
 
 /// See [`crate::kernels::ScoresFn`].
 #[inline(always)]
-pub(super) fn scores<S: Sixteen>(s: S, q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) {
-    if !head_dim.is_multiple_of(16) {
-        return attend::scores::<F16>(q, head_dim, k, scale, out);
+pub(super) fn scores<S: Sixteen, F: RowFormat>(
+    s: S,
+    q: &[f32],
+    head_dim: usize,
+    k: &KvRows<'_>,
+    scale: f32,
+    out: &mut [f32],
+) {
+    match F::CODES {
+        _ if !fits::<F>(head_dim) => attend::scores::<_, F>(attend::Plain, q, head_dim, k, scale, out),
+        Codes::Half => score_blocks::<S, F, Half>(s, q, head_dim, k, scale, out, &mut []),
+        _ => score_blocks::<S, F, Single>(s, q, head_dim, k, scale, out, &mut [0f32; BLOCK * HEAD_DIM_MAX]),
     }
+}
+
+#[inline(always)]
+fn score_blocks<S: Sixteen, F: RowFormat, E: Element>(
+    s: S,
+    q: &[f32],
+    head_dim: usize,
+    k: &KvRows<'_>,
+    scale: f32,
+    out: &mut [f32],
+    buffer: &mut [f32],
+) {
     let (n, group) = (k.range.len(), q.len() / head_dim);
-    for i in (0..n).step_by(4) {
-        // Past the end the last row is taken again, and its score not written.
-        let rows = [0, 1, 2, 3].map(|p| row(k, k.range.start + (i + p).min(n - 1), head_dim));
-        let mut g = 0;
-        while g < group {
-            let (q, out) = (&q[g * head_dim..], &mut out[g * n..]);
-            let heads = heads::<S>(group - g);
-            // SAFETY: the rows hold head_dim values, q and out so many heads.
-            unsafe {
-                match heads {
-                    4 => score_tile::<S, 4>(s, q, head_dim, &rows, scale, out, i, n),
-                    3 => score_tile::<S, 3>(s, q, head_dim, &rows, scale, out, i, n),
-                    2 => score_tile::<S, 2>(s, q, head_dim, &rows, scale, out, i, n),
-                    _ => score_tile::<S, 1>(s, q, head_dim, &rows, scale, out, i, n),
+    let offsets = attend::offsets(q, head_dim, k);
+    for i in (0..n).step_by(BLOCK) {
+        let block = Block::read::<S, F>(s, k, i, head_dim, buffer);
+        for first in (0..block.len).step_by(4) {
+            let mut g = 0;
+            while g < group {
+                let (q, heads) = (&q[g * head_dim..], heads::<S>(group - g));
+                // SAFETY: the rows hold head_dim values, q so many heads.
+                unsafe {
+                    let out = &mut out[g * n + i + first..];
+                    let offsets = &offsets[g..];
+                    match heads {
+                        4 => score_tile::<S, E, 4>(s, q, head_dim, &block, first, offsets, scale, out, n),
+                        3 => score_tile::<S, E, 3>(s, q, head_dim, &block, first, offsets, scale, out, n),
+                        2 => score_tile::<S, E, 2>(s, q, head_dim, &block, first, offsets, scale, out, n),
+                        _ => score_tile::<S, E, 1>(s, q, head_dim, &block, first, offsets, scale, out, n),
+                    }
                 }
+                g += heads;
             }
-            g += heads;
         }
     }
 }
 
-/// `G` heads with positions `i .. i + 4` of `n`.
+/// `G` heads with the block's positions `first .. first + 4`; head `g`'s scores go to `out[g * n ..]`.
 ///
 /// # Safety
-/// `q` and `out` hold `G` heads, the rows `head_dim` values, a multiple of 16.
+/// `q` holds `G` heads, the rows `head_dim` values, a multiple of 16.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // a tile is its operands
-unsafe fn score_tile<S: Sixteen, const G: usize>(
+unsafe fn score_tile<S: Sixteen, E: Element, const G: usize>(
     s: S,
     q: &[f32],
     head_dim: usize,
-    rows: &[*const u8; 4],
+    block: &Block,
+    first: usize,
+    offsets: &[f32],
     scale: f32,
     out: &mut [f32],
-    i: usize,
     n: usize,
 ) {
     let mut acc = [[s.zero(); 4]; G];
@@ -77,7 +161,7 @@ unsafe fn score_tile<S: Sixteen, const G: usize>(
                 x[g] = s.load_f32(q.as_ptr().add(g * head_dim + c));
             }
             for p in 0..4 {
-                let k = s.load_f16(rows[p].add(2 * c));
+                let k = E::load(s, block.rows[first + p].add(E::BYTES * c));
                 for g in 0..G {
                     acc[g][p] = s.mul_add(acc[g][p], x[g], k);
                 }
@@ -87,80 +171,101 @@ unsafe fn score_tile<S: Sixteen, const G: usize>(
     }
     for g in 0..G {
         let sums = s.trees(acc[g]);
-        for (out, sum) in out[g * n..(g + 1) * n][i..].iter_mut().zip(sums) {
-            *out = sum * scale;
+        for p in 0..4.min(block.len - first) {
+            let offset = if block.packed[first + p] { offsets[g] } else { 0.0 };
+            out[g * n + p] = (sums[p] * block.scales[first + p] + offset) * scale;
         }
     }
 }
 
 /// See [`crate::kernels::MixFn`].
 #[inline(always)]
-pub(super) fn mix<S: Sixteen>(s: S, weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
-    if !head_dim.is_multiple_of(16) {
-        return attend::mix::<F16>(weights, head_dim, v, out);
-    }
-    let (n, group) = (v.range.len(), out.len() / head_dim);
-    let mut c = 0;
-    while c < head_dim {
-        let vectors = if head_dim - c >= 64 { 4 } else { 1 };
-        let mut g = 0;
-        while g < group {
-            let (weights, out) = (&weights[g * n..], &mut out[g * head_dim..]);
-            let heads = heads::<S>(group - g);
-            // SAFETY: weights and out hold so many heads of n and head_dim values, and c + 16 * vectors <= head_dim.
-            unsafe {
-                match (heads, vectors) {
-                    (4, 4) => mix_tile::<S, 4, 4>(s, weights, head_dim, v, out, c),
-                    (3, 4) => mix_tile::<S, 3, 4>(s, weights, head_dim, v, out, c),
-                    (2, 4) => mix_tile::<S, 2, 4>(s, weights, head_dim, v, out, c),
-                    (_, 4) => mix_tile::<S, 1, 4>(s, weights, head_dim, v, out, c),
-                    (4, _) => mix_tile::<S, 4, 1>(s, weights, head_dim, v, out, c),
-                    (3, _) => mix_tile::<S, 3, 1>(s, weights, head_dim, v, out, c),
-                    (2, _) => mix_tile::<S, 2, 1>(s, weights, head_dim, v, out, c),
-                    _ => mix_tile::<S, 1, 1>(s, weights, head_dim, v, out, c),
-                }
-            }
-            g += heads;
-        }
-        c += 16 * vectors;
+pub(super) fn mix<S: Sixteen, F: RowFormat>(s: S, weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
+    match F::CODES {
+        _ if !fits::<F>(head_dim) => attend::mix::<_, F>(attend::Plain, weights, head_dim, v, out),
+        Codes::Half => mix_blocks::<S, F, Half>(s, weights, head_dim, v, out, &mut []),
+        _ => mix_blocks::<S, F, Single>(s, weights, head_dim, v, out, &mut [0f32; BLOCK * HEAD_DIM_MAX]),
     }
 }
 
-/// `G` heads, values `c .. c + 16 C`.
-///
-/// # Safety
-/// `weights` and `out` hold `G` heads, and a head these values.
 #[inline(always)]
-unsafe fn mix_tile<S: Sixteen, const G: usize, const C: usize>(
+fn mix_blocks<S: Sixteen, F: RowFormat, E: Element>(
     s: S,
     weights: &[f32],
     head_dim: usize,
     v: &KvRows<'_>,
     out: &mut [f32],
-    c: usize,
+    buffer: &mut [f32],
 ) {
-    let n = v.range.len();
-    let mut acc = [[s.zero(); C]; G];
-    for (i, t) in v.range.clone().enumerate() {
-        let row = row(v, t, head_dim);
-        // SAFETY: weight i of each head and values c .. c + 16 C of the row exist.
-        unsafe {
-            let mut p = [s.zero(); G];
-            for g in 0..G {
-                p[g] = s.splat(*weights.get_unchecked(g * n + i));
-            }
-            for x in 0..C {
-                let value = s.load_f16(row.add(2 * (c + 16 * x)));
-                for g in 0..G {
-                    acc[g][x] = s.mul_add(acc[g][x], p[g], value);
+    let (n, group) = (v.range.len(), out.len() / head_dim);
+    out.fill(0.0);
+    for i in (0..n).step_by(BLOCK) {
+        let block = Block::read::<S, F>(s, v, i, head_dim, buffer);
+        let mut c = 0;
+        while c < head_dim {
+            let vectors = if head_dim - c >= 64 { 4 } else { 1 };
+            let mut g = 0;
+            while g < group {
+                let (weights, out) = (&weights[g * n + i..], &mut out[g * head_dim + c..]);
+                let heads = heads::<S>(group - g);
+                // SAFETY: out holds so many heads, and these and the rows values c .. c + 16 * vectors.
+                unsafe {
+                    match (heads, vectors) {
+                        (4, 4) => mix_tile::<S, E, 4, 4>(s, weights, n, &block, c, head_dim, out),
+                        (3, 4) => mix_tile::<S, E, 3, 4>(s, weights, n, &block, c, head_dim, out),
+                        (2, 4) => mix_tile::<S, E, 2, 4>(s, weights, n, &block, c, head_dim, out),
+                        (_, 4) => mix_tile::<S, E, 1, 4>(s, weights, n, &block, c, head_dim, out),
+                        (4, _) => mix_tile::<S, E, 4, 1>(s, weights, n, &block, c, head_dim, out),
+                        (3, _) => mix_tile::<S, E, 3, 1>(s, weights, n, &block, c, head_dim, out),
+                        (2, _) => mix_tile::<S, E, 2, 1>(s, weights, n, &block, c, head_dim, out),
+                        _ => mix_tile::<S, E, 1, 1>(s, weights, n, &block, c, head_dim, out),
+                    }
                 }
+                g += heads;
+            }
+            c += 16 * vectors;
+        }
+    }
+}
+
+/// Adds the block's positions to values `c .. c + 16 C` of `G` heads: head `g`'s weights are `weights[g * n ..]`, its
+/// sums `out[g * head_dim ..][..16 * C]`.
+///
+/// # Safety
+/// The rows and `out` hold these values.
+#[inline(always)]
+unsafe fn mix_tile<S: Sixteen, E: Element, const G: usize, const C: usize>(
+    s: S,
+    weights: &[f32],
+    n: usize,
+    block: &Block,
+    c: usize,
+    head_dim: usize,
+    out: &mut [f32],
+) {
+    let mut acc = [[s.zero(); C]; G];
+    for g in 0..G {
+        for x in 0..C {
+            // SAFETY: by contract.
+            acc[g][x] = unsafe { s.load_f32(out[g * head_dim + 16 * x..][..16].as_ptr()) };
+        }
+    }
+    for p in 0..block.len {
+        let mut weight = [s.zero(); G];
+        for g in 0..G {
+            weight[g] = s.splat(weights[g * n + p] * block.scales[p]);
+        }
+        for x in 0..C {
+            // SAFETY: by contract.
+            let value = unsafe { E::load(s, block.rows[p].add(E::BYTES * (c + 16 * x))) };
+            for g in 0..G {
+                acc[g][x] = s.mul_add(acc[g][x], weight[g], value);
             }
         }
     }
     for g in 0..G {
         for x in 0..C {
-            let at = g * head_dim + c + 16 * x;
-            out[at..at + 16].copy_from_slice(&s.array(acc[g][x]));
+            out[g * head_dim + 16 * x..][..16].copy_from_slice(&s.array(acc[g][x]));
         }
     }
 }

@@ -1,7 +1,10 @@
 //! x86-64 levels: sets of instructions ([`ymm`], [`zmm`]) for the shared [`super::lanes`].
 
 use super::Kernels;
-use core::arch::x86_64::{__m128i, _mm_setr_epi8};
+use core::arch::x86_64::{
+    __m128i, _mm_and_si128, _mm_cvtsi64_si128, _mm_loadu_si128, _mm_set1_epi8, _mm_setr_epi8, _mm_shuffle_epi8,
+    _mm_srl_epi16,
+};
 
 mod attend;
 mod floats;
@@ -64,30 +67,52 @@ macro_rules! level {
     };
 }
 
+/// Sixteen bytes `table[p[i] >> shift & mask]`.
+///
+/// # Safety
+/// The CPU has AVX2, `p` holds 16 bytes, and the mask is below 16.
+#[inline(always)]
+unsafe fn levels(p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> __m128i {
+    // SAFETY: by contract.
+    unsafe {
+        let v = _mm_srl_epi16(_mm_loadu_si128(p.cast()), _mm_cvtsi64_si128(shift as i64));
+        _mm_shuffle_epi8(_mm_loadu_si128(table.as_ptr().cast()), _mm_and_si128(v, _mm_set1_epi8(mask)))
+    }
+}
+
 /// Defines `FLOATS`: [`BASE`](super::scalar::BASE) with this level's float operations.
 macro_rules! float_level {
     ($features:literal, $token:ty, $name:literal) => {
-        mod f16_level {
+        mod attention {
             use super::*;
             use crate::kernels::KvRows;
             use crate::kernels::x86::attend;
+            use crate::kv_cache::format::RowFormat;
 
             #[target_feature(enable = $features)]
-            pub(super) fn scores(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) {
+            pub(super) fn scores<F: RowFormat>(
+                q: &[f32],
+                head_dim: usize,
+                k: &KvRows<'_>,
+                scale: f32,
+                out: &mut [f32],
+            ) {
                 // SAFETY: the features are enabled here.
-                attend::scores(unsafe { <$token>::new() }, q, head_dim, k, scale, out);
+                attend::scores::<_, F>(unsafe { <$token>::new() }, q, head_dim, k, scale, out);
             }
             #[target_feature(enable = $features)]
-            pub(super) fn mix(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
+            pub(super) fn mix<F: RowFormat>(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
                 // SAFETY: the features are enabled here.
-                attend::mix(unsafe { <$token>::new() }, weights, head_dim, v, out);
+                attend::mix::<_, F>(unsafe { <$token>::new() }, weights, head_dim, v, out);
             }
         }
 
         pub(super) const FLOATS: Kernels = {
+            use crate::kv_cache::format::{F16, Q2, Q4, Q8};
             let mut float = FLOAT;
-            float.scores[KvType::F16 as usize] = f16_level::scores;
-            float.mix[KvType::F16 as usize] = f16_level::mix;
+            float.scores =
+                [attention::scores::<F16>, attention::scores::<Q8>, attention::scores::<Q4>, attention::scores::<Q2>];
+            float.mix = [attention::mix::<F16>, attention::mix::<Q8>, attention::mix::<Q4>, attention::mix::<Q2>];
             Kernels { name: $name, float, ..BASE }
         };
     };
@@ -100,7 +125,6 @@ mod avx2 {
         lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
         scalar::BASE,
     };
-    use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
@@ -129,7 +153,6 @@ mod avx512 {
         lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
         scalar::BASE,
     };
-    use crate::kv_cache::KvType;
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 

@@ -1,7 +1,7 @@
 //! AVX2 with F16C, with or without AVX-VNNI: 8 rows at a time.
 
 use super::floats::Sixteen;
-use super::nibble_counts;
+use super::{levels, nibble_counts};
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -350,6 +350,16 @@ unsafe fn four_of(v: [__m256; 2]) -> __m128 {
     }
 }
 
+/// Sixteen signed bytes as f32.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn widen(v: __m128i) -> [__m256; 2] {
+    // SAFETY: by contract.
+    unsafe { [v, _mm_unpackhi_epi64(v, v)].map(|v| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v))) }
+}
+
 impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
     type V = [__m256; 2];
     const ROWS: usize = 2;
@@ -411,6 +421,18 @@ impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide[1])),
             ]
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { widen(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> [__m256; 2] {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { widen(levels(p, shift, mask, table)) }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! AVX-512: 16 rows at a time. Instructions: F, BW, VL, VBMI, VNNI.
 
 use super::floats::Sixteen;
-use super::nibble_counts;
+use super::{levels, nibble_counts};
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -390,6 +390,18 @@ impl Sixteen for Zmm {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> __m512 {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> __m512 {
+        // SAFETY: `self` proves the instructions, the caller the address.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels(p, shift, mask, table))) }
     }
 
     #[inline(always)]
