@@ -29,6 +29,24 @@ same() {
   passed=$((passed + 1))
 }
 
+# moved CPU PAGE CACHE-TYPE: a session saved here is restored there, and the logits after it have the same bits.
+moved() {
+  local ids want got file=$folder/$1-$3 told=$folder/told
+  ids=$(seq -s, 5 204)
+  local logits=(logits -m "$stories" --cache-type "$3" -c 300 --tokens)
+  "$host" "${logits[@]}" "$ids" --session "$file" >/dev/null
+  want=$("$host" "${logits[@]}" "$ids,300,301")
+  got=$(on "$1" "$2" "${logits[@]}" "$ids,300,301" --session "$file" 2>"$told")
+  if [ -z "$want" ] || [ "$want" != "$got" ] || ! grep -q "restored 200 tokens" "$told"; then
+    echo "pi-file: a session moved to $* gives other logits: $(cat "$told")"
+    echo "test result: FAILED. $passed passed; 1 failed;"
+    exit 1
+  fi
+  passed=$((passed + 1))
+}
+
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
 while read -r cpu kernels page; do
   version=$(on "$cpu" "$page" --version)
   case "$version" in
@@ -39,6 +57,7 @@ while read -r cpu kernels page; do
     same "$cpu" "$any" run -m "$stories" -p "Once upon a time" -n 24 --temp 0 --ignore-eos
   done
   same "$cpu" "$page" run -m "$smollm2" -p "The capital of France is" -n 12 --temp 0 --ignore-eos
+  for kv in f16 q8 q4 q2; do moved "$cpu" "$page" "$kv"; done
 done <<'TABLE'
 cortex-a53 neon 4096
 cortex-a76 neon-dotprod 16384

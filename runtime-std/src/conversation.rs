@@ -132,6 +132,13 @@ impl Conversation {
         self.render(tokenizer, messages)
     }
 
+    /// What every conversation with this system message begins with, before anything is said.
+    pub(crate) fn opening(&self, tokenizer: &Tokenizer<'_>) -> Outcome<Vec<u32>> {
+        let (mut a, b) = (self.tokens_asking(tokenizer, 0, "a")?, self.tokens_asking(tokenizer, 0, "b")?);
+        a.truncate(a.iter().zip(&b).take_while(|(a, b)| a == b).count());
+        Ok(a)
+    }
+
     /// Starts anew with another system message; an empty one means none.
     pub(crate) fn set_system(&mut self, text: &str) {
         self.system = (!text.is_empty()).then(|| text.to_owned());

@@ -382,6 +382,13 @@ impl Machine {
         self.held.drain(gap);
     }
 
+    /// Forgets what does not begin as `tokens` do.
+    pub(crate) fn keep_first(&mut self, tokens: &[u32]) {
+        let keep = self.shared(tokens);
+        self.session.truncate(keep);
+        self.held.truncate(keep);
+    }
+
     /// Empties the context.
     pub(crate) fn clear(&mut self) {
         self.session.truncate(0);

@@ -3,7 +3,7 @@
 
 use crate::exit::{Code, Failure, Outcome};
 use std::io::Write;
-use trill::quant::QuantType;
+use trill::quant::{QuantType, share_tile_scales};
 
 /// Weights that a thread takes at a time, if a row has no more.
 const CHUNK: usize = 1 << 20;
@@ -112,7 +112,9 @@ impl Recoder {
         work: impl Fn(&mut Piece) + Sync,
         then: &mut dyn FnMut(&Piece) -> Outcome,
     ) -> Outcome {
-        let at_once = (CHUNK / rows.cols.max(1)).max(1).next_multiple_of(self.ty.lanes());
+        // Whole groups of rows; those of B1_64 are its tiles.
+        let group = if self.ty == QuantType::B1_64 { 64 } else { self.ty.lanes() };
+        let at_once = (CHUNK / rows.cols.max(1)).max(1).next_multiple_of(group);
         let pieces_in_all = rows.rows.div_ceil(at_once);
         let mut pieces: Vec<Piece> =
             (0..self.threads.clamp(1, pieces_in_all.max(1))).map(|_| Piece::default()).collect();
@@ -156,8 +158,12 @@ impl Recoder {
         piece.drift = Drift::default();
         // Row by row, since some types keep something at the end of a row; others have groups of rows.
         let groups = piece.values.chunks(lanes * cols).zip(piece.encoded.chunks_exact_mut(row_bytes));
+        groups.for_each(|(values, encoded)| encode(values, encoded));
+        if self.ty == QuantType::B1_64 {
+            share_tile_scales(&mut piece.encoded, row_bytes);
+        }
+        let groups = piece.values.chunks(lanes * cols).zip(piece.encoded.chunks_exact(row_bytes));
         for (group, (values, encoded)) in groups.enumerate() {
-            encode(values, encoded);
             if (info.check)(encoded).not_finite != 0 {
                 piece.fault = Some(Fault::Encoded(piece.first + group * lanes));
                 return;

@@ -19,6 +19,7 @@ pub use t3::encode_t3;
 pub use t3c::t3c_weight;
 
 pub use act::{ActKind, ActRow, Acts, sign_stochastic};
+pub use b1_64::share_tile_scales;
 
 macro_rules! registry {
     ($($(#[$doc:meta])* $name:ident = $module:ident),* $(,)?) => {

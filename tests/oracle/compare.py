@@ -137,21 +137,25 @@ def main():
     ap.add_argument("--trill", required=True, help="the binary, with a runner before it if need be")
     ap.add_argument("--seeds", type=int, default=5)
     ap.add_argument("--only", default="", help="only cases whose flags contain this text")
+    ap.add_argument("--every", type=int, default=1, help="only every n-th case")
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("-v", action="store_true", help="a line for each case")
     a = ap.parse_args()
     trill = shlex.split(a.trill)
     describe = lambda f: " ".join(f"{k}={v}" for k, v in sorted(f.items()) if v != "")
-    todo = [f for f in cases(a.seeds) if a.only in describe(f)]
+    todo = [f for f in cases(a.seeds) if a.only in describe(f)][::a.every]
     table, failed = {}, 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(a.jobs) as pool:
         results = pool.map(lambda item: run(trill, folder, *item), enumerate(todo))
-        for flags, (problem, rms, best) in zip(todo, results):
+        for done, (flags, (problem, rms, best)) in enumerate(zip(todo, results), 1):
             worst = table.setdefault((flags["arch"], flags["type"]), [0, 0.0, 0.0])
             table[flags["arch"], flags["type"]] = [worst[0] + 1, max(worst[1], rms), max(worst[2], best)]
             failed += problem is not None
             if problem or a.v:
-                print("FAIL" if problem else "pass", describe(flags), f"rms {rms:.1e} best {best:.1e}", problem or "")
+                print("FAIL" if problem else "pass", describe(flags), f"rms {rms:.1e} best {best:.1e}", problem or "",
+                      flush=True)
+            if done % 200 == 0:
+                print(f"{done} of {len(todo)} done, {failed} failed", flush=True)
     for (arch, kind), (n, rms, best) in sorted(table.items()):
         print(f"{arch:14} {kind:11} {n:3} models: rms at most {rms:.1e}, best position {best:.1e} of the deviation")
     print(f"{len(todo) - failed} passed, {failed} failed")

@@ -46,6 +46,11 @@ class Rounding:
                 r.flat[at] += np.sign(v.flat[at] - r.flat[at])
         return r
 
+    def half(self, x):
+        """The same for rounding to f16, in units of its last place."""
+        ulp = np.spacing(np.abs(x).astype(np.float16)).astype(F64)
+        return self(x / ulp) * ulp
+
 
 def quant_i8(x, rint=np.rint):
     """I2_S: s = 127 / max(|x|, 1e-5), rounded half to even in f32."""
@@ -264,7 +269,7 @@ class Model:
         if self.arch.qk_norm == "after rope":
             q, k = self.norm(b + "attn_q_norm", q), self.norm(b + "attn_k_norm", k)
         if kv == "f16":
-            k, v = half(k), half(v)
+            k, v = (self.rint.half(t) if isinstance(self.rint, Rounding) else half(t) for t in (k, v))
         k, v = np.repeat(k, H // K, axis=1), np.repeat(v, H // K, axis=1)
         back = np.arange(n)[:, None] - np.arange(n)
         hidden = (back < 0) | (back >= self.window if local else False)

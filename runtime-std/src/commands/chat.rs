@@ -167,11 +167,11 @@ impl Chat<'_> {
         self.machine.restore(&saved, saved.end())?;
         self.conversation.resume(saved.messages());
         log::debug!("the session came back in {:.3} s", clock.seconds());
-        let messages = match self.conversation.messages().len() {
-            0 => String::new(),
-            n => format!("; the conversation of {n} messages goes on"),
+        let (messages, new) = match self.conversation.messages().len() {
+            0 => (String::new(), ""),
+            n if self.interactive => (format!("; the conversation of {n} messages goes on"), ", /new starts another"),
+            n => (format!("; the conversation of {n} messages goes on"), ""),
         };
-        let new = if self.interactive { ", /new starts another" } else { "" };
         log::info!("{}{messages}{new}", saved.line(saved.end()));
         self.show_last();
         Ok(())
@@ -202,6 +202,10 @@ impl Chat<'_> {
                 self.machine.keeper = Keeper::open(&path, owner.clone(), "the conversation").0;
             }
             self.machine.keeper.start_anew(owner);
+            // A template that refuses such a conversation has no beginning worth keeping.
+            let opening = self.conversation.opening(&self.voice.tokenizer).unwrap_or_default();
+            self.machine.keep_first(&opening);
+            self.machine.save(&[], Some(&[]), true);
         }
     }
 

@@ -78,9 +78,9 @@ fn run(options: &Options) -> Outcome {
         }
         screen.say(piece)
     })?;
+    machine.stop_counting();
     let read = (machine.session.position() + summary.forgotten).checked_sub(tokens.len());
     machine.save(read.and_then(|n| voice.answer.get(n..)).unwrap_or_default(), None, true);
-    machine.stop_counting();
     if options.json {
         json::print(&report(&text, &voice, &summary))?;
     } else if crate::host::is_terminal(1) {

@@ -1,4 +1,4 @@
-//! The bytes of a session file (`docs/session-file.md` has them as tables). Everything is little-endian, on every
+//! The bytes of a session file (`docs/sessions.md` has them as tables). Everything is little-endian, on every
 //! machine, and every part starts at a multiple of 16 bytes.
 //!
 //! A header says whom the file belongs to. After it come records, one for each time something was saved: a header,
