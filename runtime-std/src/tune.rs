@@ -171,7 +171,8 @@ fn read(path: &Path) -> Result<Vec<(usize, String)>, String> {
         let count = count.parse().ok().filter(|n| (1..=trill::limits::THREADS_MAX).contains(n))?;
         Some((count, key.to_owned()))
     };
-    text.lines().map(|l| line(l).ok_or_else(|| format!("the line {l:?} is not a count of threads"))).collect()
+    let told = |(i, l)| line(l).ok_or_else(|| format!("line {} is not a count of threads", i + 1));
+    text.lines().enumerate().map(told).collect()
 }
 
 /// Remembers `threads` for this machine; the file's other lines stay. Where that fails it is said, and nothing else.

@@ -14,3 +14,4 @@ mod run;
 mod sessions;
 mod smollm2;
 mod stories;
+mod tune;

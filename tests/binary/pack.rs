@@ -105,6 +105,42 @@ fn several_scales_stay_as_they_are() {
     });
 }
 
+/// Every matrix with two scales, so that there is no layout with one.
+#[test]
+fn rows_with_a_scale_for_each_block_are_interleaved_and_give_the_same_bits() {
+    let folder = Folder::new("pack-interleaved");
+    let (floats, from, out) = (ternary_as(&folder, "F32"), folder.file("from.gguf"), folder.file("out.gguf"));
+    let mut bytes = std::fs::read(&floats).unwrap();
+    let halves: Vec<_> = with_file(&floats, |f| {
+        f.tensors().iter().filter(is_layer).map(|t| (t.offset as usize, t.data.len() / 2)).collect()
+    });
+    for (at, len) in halves {
+        for word in bytes[at..at + len].as_chunks_mut::<4>().0 {
+            *word = (f32::from_le_bytes(*word) * 2.0).to_le_bytes();
+        }
+    }
+    std::fs::write(&floats, bytes).unwrap();
+    for (ty, to) in [("Q1_0", QuantType::Q1_0_R32), ("Q2_0", QuantType::Q2_0_R16), ("TQ2_0", QuantType::TQ2_0_R16)] {
+        json(trill(&["quantize", &floats, &from, ty, "--json", "--force", "--token-embedding-type", "F16"]));
+        let said = pack(&from, &out, &["--for", "pi5", "--head", "keep"]);
+        assert_eq!(said["cost"]["packed"]["identical"], true, "{ty}");
+        let done: Vec<_> = said["tensors"].as_array().unwrap().iter().filter(|t| t["to"] == to.info().name).collect();
+        assert!(done.len() == 42 && done.iter().all(|t| t["same_results"] == true && t["from"] == ty), "{ty}");
+        assert!(logits(&out) == logits(&from) && story(&out) == story(&from), "{ty}");
+        with_file(&from, |old| {
+            with_file(&out, |new| {
+                for a in old.tensors().iter().filter(is_layer) {
+                    let b = new.tensor(a.name).unwrap();
+                    assert!(b.ty == to && values(a) == values(b), "{}", a.name);
+                }
+            });
+        });
+        // Elsewhere the rows stay as they are.
+        pack(&from, &out, &["--for", "generic", "--head", "keep"]);
+        with_file(&out, |new| assert!(new.tensors().iter().filter(is_layer).all(|t| t.ty.info().name == ty)));
+    }
+}
+
 /// The head's row `row`, as a packed file has it, and the same row of the sketch with its residual norm.
 fn sketched(file: &Gguf<'_>, row: usize) -> (Vec<f32>, Vec<f32>, f32) {
     let matrix = |name| file.tensor(name).unwrap().matrix().unwrap();

@@ -25,10 +25,11 @@ pub(crate) fn smollm2() -> Option<PathBuf> {
     Some(path)
 }
 
-/// The binary with arguments, away from the user's own models.
+/// The binary with arguments, away from the user's own models and from what `trill tune` found.
 pub(crate) fn trill(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trill"));
-    command.args(arguments).env_remove("TRILL_MODEL").stdin(Stdio::null());
+    let cache = std::env::temp_dir().join("trill-no-cache-of-tests");
+    command.args(arguments).env_remove("TRILL_MODEL").env("XDG_CACHE_HOME", cache).stdin(Stdio::null());
     command
 }
 

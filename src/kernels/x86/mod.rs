@@ -8,6 +8,7 @@ use core::arch::x86_64::{
 
 mod attend;
 mod floats;
+mod rows;
 mod ymm;
 mod zmm;
 
@@ -107,9 +108,46 @@ macro_rules! float_level {
             }
         }
 
+        mod activations {
+            use super::*;
+            use crate::kernels::x86::rows;
+
+            #[target_feature(enable = $features)]
+            pub(super) fn quantize_row(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) -> i32 {
+                // SAFETY: the features are enabled here.
+                rows::quantize_row(unsafe { <$token>::new() }, x, q, d, sums)
+            }
+            #[target_feature(enable = $features)]
+            pub(super) fn quantize_block32(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) -> i32 {
+                // SAFETY: the features are enabled here.
+                rows::quantize_block32(unsafe { <$token>::new() }, x, q, d, sums)
+            }
+            #[target_feature(enable = $features)]
+            pub(super) fn rmsnorm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+                // SAFETY: the features are enabled here.
+                rows::rmsnorm(unsafe { <$token>::new() }, x, w, eps, out);
+            }
+            #[target_feature(enable = $features)]
+            pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+                // SAFETY: the features are enabled here.
+                rows::silu_mul(unsafe { <$token>::new() }, gate, up);
+            }
+            #[target_feature(enable = $features)]
+            pub(super) fn softmax(scores: &mut [f32]) -> f32 {
+                // SAFETY: the features are enabled here.
+                rows::softmax(unsafe { <$token>::new() }, scores)
+            }
+        }
+
         pub(super) const FLOATS: Kernels = {
             use crate::kv_cache::format::{F16, Q2, Q4, Q8};
+            use crate::quant::ActKind;
             let mut float = FLOAT;
+            float.quantize[ActKind::Row as usize] = activations::quantize_row;
+            float.quantize[ActKind::Block32 as usize] = activations::quantize_block32;
+            float.rmsnorm = activations::rmsnorm;
+            float.silu_mul = activations::silu_mul;
+            float.softmax = activations::softmax;
             float.scores =
                 [attention::scores::<F16>, attention::scores::<Q8>, attention::scores::<Q4>, attention::scores::<Q2>];
             float.mix = [attention::mix::<F16>, attention::mix::<Q8>, attention::mix::<Q4>, attention::mix::<Q2>];
