@@ -30,8 +30,8 @@ run() {
 
 run check.py
 run compare.py --trill "$trill" --seeds "${SEEDS:-1}"
-# A fifth of the layers, unless more than one seed is asked for.
-run layers.py --trill "$trill" --seeds "${SEEDS:-1}" --every "$([ "${SEEDS:-1}" = 1 ] && echo 5 || echo 1)"
+# Some of the layers, unless more than one seed is asked for.
+run layers.py --trill "$trill" --seeds "${SEEDS:-1}" --every "$([ "${SEEDS:-1}" = 1 ] && echo 7 || echo 1)"
 run hf.py check --trill "$trill" --large packed
 run stories.py check --trill "$trill"
 run files.py --trill "$trill" --full

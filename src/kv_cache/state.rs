@@ -50,7 +50,8 @@ impl KvPart {
 
 impl KvType {
     /// Differs where a row of this type would hold other bytes for the same values: a saved row can be read only
-    /// by code with the same number. FNV-1a over the row of a fixed ramp of 64 values.
+    /// by code with the same number. FNV-1a over which rows there are, whether they are
+    /// rotated, and the row of a fixed ramp of 64 values.
     pub fn fingerprint(self) -> u32 {
         let mut ramp = [0f32; 64];
         for (i, v) in ramp.iter_mut().enumerate() {
@@ -65,7 +66,9 @@ impl KvType {
             KvType::Q2 => format::Q2::store(&ramp, row),
         }
         let step = |h: u32, byte: &u8| (h ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        row.iter().fold(0x811c_9dc5 ^ self.window() as u32, step)
+        let rules = [self.window() as u32, self.first() as u32, u32::from(self.rotates())];
+        let rules = rules.iter().flat_map(|n| n.to_le_bytes()).fold(0x811c_9dc5, |h, byte| step(h, &byte));
+        row.iter().fold(rules, step)
     }
 }
 

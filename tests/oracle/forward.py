@@ -47,9 +47,13 @@ class Rounding:
         return r
 
     def half(self, x):
-        """The same for rounding to f16, in units of its last place."""
+        """The same for rounding to f16, in units of its last place, of which f32 has only 2^13 parts: four times as
+        near."""
         ulp = np.spacing(np.abs(x).astype(np.float16)).astype(F64)
-        return self(x / ulp) * ulp
+        wide = Rounding(4 * self.near, self.other)
+        r = wide(x / ulp)
+        self.ties.update(wide.ties)
+        return r * ulp
 
 
 def quant_i8(x, rint=np.rint):

@@ -31,7 +31,7 @@ import gguf_file as g
 import make_model
 from arch import ARCHS
 
-TIE = 1e-3      # of a step
+TIE = 4e-3      # of a step
 LIMIT = 1e-4
 LAYERS, TOKENS, CTX = 3, 12, 256
 SHAPES = list(compare.SHAPES.values())
