@@ -220,6 +220,7 @@ pub(crate) fn load<T>(
     } else if options.mlock {
         opened.file.lock();
     }
+    opened.file.read_scattered(true);
     let model = opened.model(&mut carver)?;
     let clock = Stopwatch::start();
     let more = more(opened, model, &mut carver)?;
@@ -228,6 +229,7 @@ pub(crate) fn load<T>(
     assert_eq!(carver.used(), plan.arena, "the same layout code takes the same memory");
     let clock = Stopwatch::start();
     model.check_weights(ROWS_LOOKED_AT).map_err(|e| Failure::from(e).about(&opened.path))?;
+    opened.file.read_scattered(false);
     log::debug!("vocabulary ready in {vocabulary_ms:.0} ms, weights looked at in {:.0} ms", 1e3 * clock.seconds());
     session.set_stochastic_signs(options.stochastic_signs);
     session.set_skip(options.ffn_skip);

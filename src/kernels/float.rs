@@ -95,7 +95,11 @@ fn abs_max(x: &[f32]) -> f32 {
             m[j] = if c[j].abs() > m[j] { c[j].abs() } else { m[j] };
         }
     }
-    m.iter().copied().chain(rest.iter().map(|v| v.abs())).fold(0.0, |a, b| if b > a { b } else { a })
+    let mut most = 0f32;
+    for v in m.iter().chain(rest) {
+        most = if v.abs() > most { v.abs() } else { most };
+    }
+    most
 }
 
 #[inline(always)]

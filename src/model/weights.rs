@@ -242,7 +242,13 @@ impl<'a> Loader<'_, 'a> {
         let Some(tensor) = self.find(name) else { return Ok(None) };
         let got = (tensor.cols(), tensor.rows());
         let shape = ModelError::TensorShape { tensor: self.name(name), want: (cols, rows), got };
-        match tensor.matrix() {
+        // Measuring must not read weights: the file may not be in memory yet.
+        let matrix = if self.carver.is_measuring() {
+            Matrix::unread(tensor.ty, tensor.rows(), tensor.cols(), tensor.data)
+        } else {
+            tensor.matrix()
+        };
+        match matrix {
             Some(m) if got == (cols, rows) => Ok(Some(m)),
             _ => Err(shape.into()),
         }
@@ -326,7 +332,7 @@ impl<'a> Loader<'_, 'a> {
         let mut scales = [1.0; 7];
         if spec.scale_tensors {
             for (scale, name) in scales.iter_mut().zip(NAMES) {
-                if let Some(m) = self.optional_matrix(name, 1, 1)? {
+                if let Some(m) = self.optional_matrix(name, 1, 1)?.filter(|_| !self.carver.is_measuring()) {
                     m.decode_row(0, core::slice::from_mut(scale));
                 }
             }

@@ -283,16 +283,24 @@ impl<'a> Matrix<'a> {
     /// A view of `data`, which holds the rows and then the type's tail; `None` if the length does not fit.
     /// A tensor scale is taken from the tail.
     pub fn new(ty: QuantType, rows: usize, cols: usize, data: &'a [u8]) -> Option<Self> {
+        let (matrix, tail) = Self::split(ty, rows, cols, data)?;
+        let scale = tail.first_chunk::<4>().map_or(1.0, |b| f32::from_le_bytes(*b));
+        Some(Matrix { scale, ..matrix })
+    }
+
+    /// The same for a layout that is only measured: no byte of `data` is read, and the scale is 1.
+    pub fn unread(ty: QuantType, rows: usize, cols: usize, data: &'a [u8]) -> Option<Self> {
+        Self::split(ty, rows, cols, data).map(|(matrix, _)| matrix)
+    }
+
+    /// The matrix with scale 1, and its tail.
+    fn split(ty: QuantType, rows: usize, cols: usize, data: &'a [u8]) -> Option<(Self, &'a [u8])> {
         if ty.tensor_bytes(rows, cols)? != data.len() {
             return None;
         }
         let row_bytes = ty.row_bytes(cols)?;
         let (data, tail) = data.split_at_checked(rows.div_ceil(ty.lanes()).checked_mul(row_bytes)?)?;
-        let scale = match tail.first_chunk::<4>() {
-            Some(b) => f32::from_le_bytes(*b),
-            None => 1.0,
-        };
-        Some(Matrix { ty, rows, cols, row_bytes, data, scale })
+        Some((Matrix { ty, rows, cols, row_bytes, data, scale: 1.0 }, tail))
     }
 
     /// The weight type.

@@ -42,7 +42,7 @@ fn a_model_cut_short_ends_every_command_with_one_line() {
         let (status, told) = cut_while_running(name, &line, 100_000);
         assert_eq!(status.code(), Some(74), "{line}: {status}: {told}");
         let last = told.lines().last().unwrap_or_default();
-        assert!(last.starts_with("trill: the model file could no longer be read"), "{line}: {told}");
+        assert!(last.starts_with("trill: ") && last.contains("could no longer be read"), "{line}: {told}");
     }
 }
 

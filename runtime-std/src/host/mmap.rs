@@ -68,6 +68,16 @@ impl ModelFile {
         Ok(ModelFile { bytes: memory, file: None })
     }
 
+    /// Tells the system that a few bytes here and there will be read, so that it does not read what lies around them
+    /// (megabytes each time, on some disks), or that this is over.
+    pub(crate) fn read_scattered(&self, scattered: bool) {
+        if self.file.is_some() {
+            let advice = if scattered { libc::MADV_RANDOM } else { libc::MADV_NORMAL };
+            // SAFETY: the bytes are a whole mapping, and advice changes nothing in it. A refusal does no harm.
+            unsafe { libc::madvise(self.bytes.as_ptr().cast_mut().cast(), self.bytes.len(), advice) };
+        }
+    }
+
     /// Asks the system to keep the bytes in memory.
     pub(crate) fn lock(&self) {
         super::memory::lock(self.bytes);
