@@ -106,4 +106,7 @@ step "release" cargo build -q --release -p trill-runtime-std
 step "oracle" tools/oracle.sh target/release/trill
 step "static aarch64 file" make --no-print-directory pi
 step "aarch64 file same text" tests/pi-file.sh "$model"
+stories=tests/data/stories-bitnet-I2_S.gguf
+step "one text every way" tools/exactness.py $stories --short
+step "one text every way aarch64" tools/exactness.py $stories --short --tokens 24 --aarch64 dist/trill-aarch64-linux-musl
 finish

@@ -90,7 +90,7 @@ impl Pass<'_, '_, '_> {
     /// The feed-forward half of layer `i`.
     pub(super) fn feed_forward(&self, i: usize, layer: &Layer<'_>, b: &mut Buffers<'_>) {
         let (hp, n) = (self.hp(), self.n);
-        let (e, ff) = (hp.n_embd, hp.n_ff);
+        let (e, ff) = (hp.n_embd, layer.down.cols());
         let may_skip = b.skip.on && n <= FEW && hp.arch.activation == Activation::Relu2;
         self.norm(&b.x[..n * e], layer.ffn_norm, &mut b.h[..n * e]);
         let [gate, up] = &layer.gate_up;
@@ -104,15 +104,7 @@ impl Pass<'_, '_, '_> {
             self.count(i, b, |s| s.rows += n * ff);
             2 * ff
         };
-        let (gated, h) = (&b.ff[..n * 2 * ff], &mut b.h[..n * ff]);
-        for_rows(self.team, h, ff, &|t, row| {
-            let gated = &gated[t * stride..][..ff];
-            if layer.ffn_sub_norm.is_empty() {
-                row.copy_from_slice(gated);
-            } else {
-                self.kernels.rmsnorm(gated, layer.ffn_sub_norm, hp.eps, row);
-            }
-        });
+        self.sub_norm(layer, stride, b);
         if may_skip && ops::has_columns_apart(&layer.down) && b.skip.layers[i].down.pays(n) {
             self.down_nonzero(i, layer, b);
         } else {
@@ -123,6 +115,35 @@ impl Pass<'_, '_, '_> {
         let (x, delta) = (&mut b.x[..n * e], &mut b.delta[..n * e]);
         self.adjust(delta, &[(e, layer.scales[6])], &[]);
         self.add(x, delta, layer.post_ffn_norm, &mut b.h[..n * e]);
+    }
+
+    /// Gated values, `stride` from one token to the next, to `h`, `n_ff` for each token, through the norm if there is one.
+    fn sub_norm(&self, layer: &Layer<'_>, stride: usize, b: &mut Buffers<'_>) {
+        let (hp, n, ff) = (self.hp(), self.n, layer.down.cols());
+        let (weight, kept) = (layer.ffn_sub_norm, layer.ffn_kept);
+        if weight.is_empty() || kept.is_empty() {
+            for_rows(self.team, &mut b.h[..n * ff], ff, &|t, row| {
+                let gated = &b.ff[t * stride..][..ff];
+                if weight.is_empty() {
+                    row.copy_from_slice(gated);
+                } else {
+                    self.kernels.rmsnorm(gated, weight, hp.eps, row);
+                }
+            });
+            return;
+        }
+        // The norm is over all neurons, in their places: its sums have an order.
+        let all = hp.n_ff;
+        for_rows(self.team, &mut b.h[..n * all], all, &|t, row| {
+            row.fill(0.0);
+            kept.iter().zip(&b.ff[t * stride..]).for_each(|(&k, v)| row[k as usize] = *v);
+        });
+        for_rows(self.team, &mut b.ff[..n * all], all, &|t, row| {
+            self.kernels.rmsnorm(&b.h[t * all..(t + 1) * all], weight, hp.eps, row);
+        });
+        for_rows(self.team, &mut b.h[..n * ff], ff, &|t, row| {
+            row.iter_mut().zip(kept).for_each(|(v, &k)| *v = b.ff[t * all + k as usize]);
+        });
     }
 
     /// Counts what was read of layer `i` for a few tokens.
@@ -137,7 +158,7 @@ impl Pass<'_, '_, '_> {
     /// Gated values of `h` to the first half of each token's `2 * n_ff`.
     fn gate_all(&self, layer: &Layer<'_>, b: &mut Buffers<'_>) {
         let (hp, n) = (self.hp(), self.n);
-        let (e, ff) = (hp.n_embd, hp.n_ff);
+        let (e, ff) = (hp.n_embd, layer.down.cols());
         let gate_up = &mut b.ff[..n * 2 * ff];
         self.linear(layer.gate_up_parts(), &b.h[..n * e], &mut b.acts, gate_up);
         self.adjust(gate_up, &[(ff, layer.scales[4]), (ff, layer.scales[5])], &[]);
@@ -150,7 +171,7 @@ impl Pass<'_, '_, '_> {
     /// Gated values of `h`, `n_ff` for each token, reading only the up rows whose gate is positive.
     fn gate_positive(&self, i: usize, layer: &Layer<'_>, b: &mut Buffers<'_>) {
         let (hp, n) = (self.hp(), self.n);
-        let (e, ff) = (hp.n_embd, hp.n_ff);
+        let (e, ff) = (hp.n_embd, layer.down.cols());
         let at = Workers { team: self.team, kernels: self.kernels };
         let (gate, up) = b.ff[..n * 2 * ff].split_at_mut(n * ff);
         let acts = b.acts.fill(self.team, self.kernels, ActKind::Row, &b.h[..n * e], e);
@@ -173,7 +194,7 @@ impl Pass<'_, '_, '_> {
     /// The down matrix times `h`, reading only the columns whose input is not 0.
     fn down_nonzero(&self, i: usize, layer: &Layer<'_>, b: &mut Buffers<'_>) {
         let (hp, n) = (self.hp(), self.n);
-        let (e, ff) = (hp.n_embd, hp.n_ff);
+        let (e, ff) = (hp.n_embd, layer.down.cols());
         let at = Workers { team: self.team, kernels: self.kernels };
         let acts = b.acts.fill(self.team, self.kernels, ActKind::Row, &b.h[..n * ff], ff);
         let seen = &mut b.skip.layers[i];

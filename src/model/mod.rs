@@ -19,7 +19,7 @@ pub use forward::Screening;
 pub(crate) use forward::{Buffers, Pass};
 pub use hparams::{Hparams, RopeHparams, RopeScaling};
 pub(crate) use rope::RopeTable;
-pub use weights::{Layer, Model, SKETCH_NAME, StreamBytes};
+pub use weights::{FFN_KEPT, Layer, Model, SKETCH_NAME, StreamBytes};
 
 use crate::error::Name;
 

@@ -5,6 +5,7 @@ use super::hparams::Hparams;
 use super::{ArchSpec, ModelError, TensorName};
 use crate::error::{Name, Result};
 use crate::gguf::{Gguf, TensorInfo};
+use crate::kernels::Activation;
 use crate::mem::Carver;
 use crate::model::arch::QkNorm;
 use crate::quant::{Matrix, QuantType};
@@ -12,6 +13,9 @@ use core::fmt::Write;
 
 /// Name of the tensor that sketches the output head; `trill pack` writes it.
 pub const SKETCH_NAME: &str = "trill.head_sketch.weight";
+
+/// What comes after `blk.N.` in the name of the tensor that numbers a layer's kept neurons, see [`Layer::ffn_kept`].
+pub const FFN_KEPT: &str = "ffn_kept.weight";
 
 /// A model: hyper-parameters and weights. Shapes are `rows x cols` = outputs x inputs.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +63,9 @@ pub struct Layer<'a> {
     pub post_attn_norm: &'a [f32],
     /// `n_embd`.
     pub ffn_norm: &'a [f32],
+    /// The neurons that the three feed-forward matrices have, ascending; empty: all `n_ff`. `trill pack` leaves out those
+    /// that can be nothing but zero. The norm below is over all.
+    pub ffn_kept: &'a [u32],
     /// Gate and up, `n_ff` rows each; or one matrix with all rows in that order.
     pub gate_up: [Matrix<'a>; 2],
     /// `n_ff`, or empty.
@@ -83,6 +90,7 @@ impl Layer<'_> {
         wo_bias: &[],
         post_attn_norm: &[],
         ffn_norm: &[],
+        ffn_kept: &[],
         gate_up: [Matrix::EMPTY; 2],
         ffn_sub_norm: &[],
         down: Matrix::EMPTY,
@@ -186,10 +194,11 @@ impl<'a> Loader<'_, 'a> {
                 self.matrix("attn_v.weight", kv, e)?,
             ]
         };
+        let (kept, ffn_kept) = self.ffn_kept(hp)?;
         let gate_up = if spec.fused_gate_up {
             [self.matrix("ffn_up.weight", 2 * ff, e)?, none]
         } else {
-            [self.matrix("ffn_gate.weight", ff, e)?, self.matrix("ffn_up.weight", ff, e)?]
+            [self.matrix("ffn_gate.weight", kept, e)?, self.matrix("ffn_up.weight", kept, e)?]
         };
         Ok(Layer {
             attn_norm: self.vector("attn_norm.weight", e)?,
@@ -202,9 +211,10 @@ impl<'a> Loader<'_, 'a> {
             wo_bias: self.optional_vector("attn_output.bias", e)?,
             post_attn_norm: self.vector("post_attention_norm.weight", post)?,
             ffn_norm: self.vector("ffn_norm.weight", e)?,
+            ffn_kept,
             gate_up,
             ffn_sub_norm: self.vector("ffn_sub_norm.weight", sub_ff)?,
-            down: self.matrix("ffn_down.weight", e, ff)?,
+            down: self.matrix("ffn_down.weight", e, kept)?,
             post_ffn_norm: self.vector("post_ffw_norm.weight", post)?,
             scales: self.scales(spec)?,
         })
@@ -263,6 +273,26 @@ impl<'a> Loader<'_, 'a> {
         let there = self.find(name).is_some();
         self.used -= usize::from(there);
         if there { self.vector(name, len) } else { Ok(&[]) }
+    }
+
+    /// How many neurons a layer has, and which if not all. Only zeros of a squared ReLU may be left out.
+    fn ffn_kept(&mut self, hp: &Hparams) -> Result<(usize, &'a [u32])> {
+        let relu2 = hp.arch.activation == Activation::Relu2;
+        let Some(tensor) = self.find(FFN_KEPT).filter(|_| relu2) else { return Ok((hp.n_ff, &[])) };
+        self.used -= 1;
+        let count = tensor.cols();
+        let numbers = self.vector(FFN_KEPT, count.min(hp.n_ff))?;
+        let kept = self.carver.take(count.min(hp.n_ff), 0u32)?;
+        let mut least = 0;
+        for (to, v) in kept.iter_mut().zip(numbers) {
+            *to = *v as u32; // saturates; compared with what it was
+            if *to < least || *to as usize >= hp.n_ff || *to as f32 != *v {
+                let tensor = self.name(FFN_KEPT);
+                return Err(ModelError::Damaged { tensor, what: "neurons out of order" }.into());
+            }
+            least = *to + 1;
+        }
+        Ok((count, kept))
     }
 
     fn qkv_bias(&mut self, hp: &Hparams) -> Result<&'a [f32]> {

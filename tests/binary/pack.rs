@@ -27,6 +27,15 @@ fn is_layer<'a>(t: &&'a TensorInfo<'a>) -> bool {
     t.name.starts_with("blk.") && t.n_dims == 2
 }
 
+/// The type that a layer's matrix is packed to, where others become `ty`: some are skipped in parts.
+fn layout(name: &str, ty: QuantType) -> QuantType {
+    match name {
+        _ if name.contains("ffn_up") => QuantType::T3R,
+        _ if name.contains("ffn_down") => QuantType::T3C,
+        _ => ty,
+    }
+}
+
 /// The trained model with its ternary matrices in another type and everything else as it was.
 fn ternary_as(folder: &Folder, ty: &str) -> String {
     let out = folder.file(&format!("{ty}.gguf"));
@@ -52,7 +61,7 @@ fn packed_layers_give_the_same_bits() {
                     let b = new.tensor(a.name).unwrap();
                     assert!(b.offset.is_multiple_of(64) && a.dims == b.dims, "{}", a.name);
                     if is_layer(&a) {
-                        assert!(b.ty == ty && values(a) == values(b), "{}", a.name);
+                        assert!(b.ty == layout(a.name, ty) && values(a) == values(b), "{}", a.name);
                     } else {
                         assert!(a.ty == b.ty && a.data == b.data, "{}", a.name);
                     }
@@ -61,6 +70,47 @@ fn packed_layers_give_the_same_bits() {
             });
         });
     }
+}
+
+/// Neurons that are always zero are left out of the file, and nothing else changes, in batches or token by token.
+#[test]
+fn dead_neurons_are_left_out() {
+    let folder = Folder::new("pack-dead");
+    let (old, out) = (folder.file("old.gguf"), folder.file("out.gguf"));
+    let mut bytes = std::fs::read(stories()).unwrap();
+    let n_ff = with_file(&stories(), |file| {
+        let mut zero = |name: &str, rows: std::ops::Range<usize>| {
+            let tensor = file.tensor(name).unwrap();
+            let (start, row) = (tensor.offset as usize, tensor.ty.row_bytes(tensor.cols()).unwrap());
+            // I2_S says 0 with the bits 01.
+            bytes[start + rows.start * row..start + rows.end * row].fill(0x55);
+        };
+        zero("blk.0.ffn_gate.weight", 3..140);
+        zero("blk.0.ffn_up.weight", 100..301);
+        zero("blk.4.ffn_up.weight", 1..65);
+        zero("blk.5.ffn_up.weight", 1..64);
+        file.tensor("blk.0.ffn_gate.weight").unwrap().rows()
+    });
+    std::fs::write(&old, bytes).unwrap();
+    let said = pack(&old, &out, &["--for", "generic", "--head", "keep"]);
+    assert_eq!(said["cost"]["packed"]["identical"], true);
+    assert!(logits(&out) == logits(&old) && story(&out) == story(&old));
+    with_file(&out, |new| {
+        let width = |name: &str| new.tensor(name).map(|t| (t.cols(), t.rows()));
+        let kept = (n_ff - 298usize).next_multiple_of(64);
+        let cols = width("blk.1.ffn_gate.weight").unwrap().0;
+        assert_eq!(width("blk.0.ffn_gate.weight"), Some((cols, kept)));
+        assert_eq!(width("blk.0.ffn_up.weight"), Some((cols, kept)));
+        assert_eq!(width("blk.0.ffn_down.weight"), Some((kept, cols)));
+        assert_eq!(width("blk.0.ffn_kept.weight"), Some((kept, 1)));
+        assert_eq!(width("blk.4.ffn_kept.weight"), Some((n_ff - 64, 1)));
+        assert_eq!(width("blk.5.ffn_kept.weight"), None, "63 are not worth a block");
+        assert_eq!(width("blk.0.ffn_sub_norm.weight"), Some((n_ff, 1)));
+    });
+    // Packed again, it is the same still.
+    let again = folder.file("again.gguf");
+    pack(&out, &again, &["--for", "phone", "--head", "keep", "--ffn-skip", "off"]);
+    assert!(logits(&again) == logits(&old));
 }
 
 /// Where the weights come from does not matter: activations are those of BitNet once the matrices are packed.
@@ -223,7 +273,7 @@ fn metadata_stays_and_provenance_is_added_once() {
             (Ok(Some("phone")), Ok(Some(false)))
         );
         assert!(again.tensor(SKETCH).is_none());
-        assert!(again.tensors().iter().filter(is_layer).all(|t| t.ty == QuantType::T2));
+        assert!(again.tensors().iter().filter(is_layer).all(|t| t.ty == layout(t.name, QuantType::T2)));
     });
     assert_eq!(logits(&once), logits(&twice));
 }

@@ -86,7 +86,7 @@ fn run(options: &Options) -> Outcome {
     let interleave = interleaves(options, &opened, &kernels, threads)?;
     let wish =
         Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, interleave, threads };
-    let mut plans = plan(&opened.gguf, head, wish).map_err(|f| f.about(input))?;
+    let mut plans = plan(&opened.gguf, &model.hparams, head, wish).map_err(|f| f.about(input))?;
     let speeds = choose_layouts(options, &kernels, threads, &mut plans)?;
     let sha256 = write::sha256(opened.file.bytes, options.verbosity)?;
     let target = options.pack_for.map_or_else(|| format!("measured with {}", kernels.name()), |t| t.name().into());
@@ -190,7 +190,7 @@ fn measure(
 /// Matrices by what became of them: from, to and why, with their number.
 fn fates<'a>(plans: &[Plan<'a>]) -> BTreeMap<(&'static str, &'static str, Option<&'static str>), Vec<&'a str>> {
     let mut fates: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for plan in plans.iter().filter(|p| p.source.n_dims > 1 && !matches!(p.fate, Fate::Sketch(_))) {
+    for plan in plans.iter().filter(|p| p.source.n_dims > 1 && !matches!(p.fate, Fate::Sketch(_) | Fate::Kept(_))) {
         let why = if let Fate::Copied(why) = plan.fate { why } else { None };
         fates.entry((plan.source.ty.info().name, plan.ty.info().name, why)).or_default().push(plan.name);
     }
@@ -268,7 +268,7 @@ fn as_json(done: &Done<'_>, output: &Path) -> Value {
         .map(|p| {
             let kept = if let Fate::Copied(why) = p.fate { why } else { None };
             let exact = match p.fate {
-                Fate::Copied(_) | Fate::Interleaved(_) => true,
+                Fate::Copied(_) | Fate::Interleaved(_) | Fate::Kept(_) => true,
                 Fate::Packed(_) => is_exact(p.source.ty),
                 Fate::Head(_) | Fate::Sketch(_) => false,
             };

@@ -3,6 +3,7 @@
 //! [`cost`] measures what it does to the model's answers, [`traffic`] counts the bytes of a token.
 
 pub(crate) mod cost;
+mod dead;
 pub(crate) mod target;
 pub(crate) mod traffic;
 pub(crate) mod write;
@@ -63,6 +64,8 @@ pub(crate) enum Fate {
     Head(QuantType),
     /// Made from the output head, which has this type in the output.
     Sketch(QuantType),
+    /// The numbers of the neurons that a layer keeps, see [`dead`].
+    Kept(&'static [u32]),
 }
 
 /// One tensor of the output.
@@ -74,9 +77,44 @@ pub(crate) struct Plan<'a> {
     pub(crate) fate: Fate,
     /// Its type in the output.
     pub(crate) ty: QuantType,
+    /// The rows and columns that it keeps of the source, if not all.
+    pub(crate) rows: Option<&'static [u32]>,
+    pub(crate) columns: Option<&'static [u32]>,
 }
 
 impl<'a> Plan<'a> {
+    /// A tensor that keeps all its rows and columns.
+    fn whole(name: &'a str, source: &'a TensorInfo<'a>, fate: Fate, ty: QuantType) -> Self {
+        Plan { name, source, fate, ty, rows: None, columns: None }
+    }
+
+    /// Its dimensions in the output, columns first.
+    pub(crate) fn dims(&self) -> Vec<u64> {
+        if let Fate::Kept(kept) = self.fate {
+            return vec![kept.len() as u64];
+        }
+        let mut dims = self.source.dims[..self.source.n_dims as usize].to_vec();
+        for (dim, kept) in dims.iter_mut().zip([self.columns, self.rows]) {
+            *dim = kept.map_or(*dim, |k| k.len() as u64);
+        }
+        dims
+    }
+
+    /// Its rows in the output.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.rows.map_or(self.source.rows(), <[u32]>::len)
+    }
+
+    /// Its columns in the output.
+    pub(crate) fn n_cols(&self) -> usize {
+        self.columns.map_or(self.source.cols(), <[u32]>::len)
+    }
+
+    /// Weights to go through: those of the output.
+    pub(crate) fn elements(&self) -> usize {
+        if let Fate::Kept(kept) = self.fate { kept.len() } else { self.n_rows() * self.n_cols() }
+    }
+
     /// Its weights as the input has them.
     pub(crate) fn matrix(&self) -> Matrix<'a> {
         self.source.matrix().expect("a tensor of a parsed file")
@@ -85,6 +123,13 @@ impl<'a> Plan<'a> {
     /// Puts row `row` of what is to be encoded into `values`. A sketch is one of the head as the output has it, so that
     /// its residual norms hold for the weights that logits are computed with.
     pub(crate) fn read(&self, row: usize, values: &mut [f32]) {
+        let row = self.rows.map_or(row, |kept| kept[row] as usize);
+        if let Some(kept) = self.columns {
+            let mut all = vec![0f32; self.source.cols()];
+            self.matrix().decode_row(row, &mut all);
+            values.iter_mut().zip(kept).for_each(|(v, c)| *v = all[*c as usize]);
+            return;
+        }
         self.matrix().decode_row(row, values);
         if let Fate::Sketch(ty) = self.fate
             && ty != self.source.ty
@@ -98,7 +143,10 @@ impl<'a> Plan<'a> {
 
     /// Bytes in the output.
     pub(crate) fn bytes(&self) -> Outcome<u64> {
-        let bytes = self.ty.tensor_bytes(self.source.rows(), self.source.cols());
+        if let Fate::Kept(kept) = self.fate {
+            return Ok(4 * kept.len() as u64);
+        }
+        let bytes = self.ty.tensor_bytes(self.n_rows(), self.n_cols());
         bytes.map(|b| b as u64).ok_or_else(|| Failure::new(Code::Data, format!("{} would be too large", self.name)))
     }
 }
@@ -199,11 +247,10 @@ pub(crate) fn is_for_skipping(ty: QuantType) -> bool {
 }
 
 /// The tensors of the output, in order, ternary ones as T3 for now. `head` is the name of the output head.
-pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<Plan<'a>>> {
+pub(crate) fn plan<'a>(gguf: &Gguf<'a>, hparams: &Hparams, head: &str, wish: Wish) -> Outcome<Vec<Plan<'a>>> {
     let mut plans = Vec::with_capacity(gguf.tensors().len() + 1);
     let mut sketched = None;
-    let spec = gguf.str("general.architecture")?.and_then(trill::model::arch::find);
-    let skips = wish.skip && spec.is_some_and(|s| s.activation == Activation::Relu2 && !s.fused_gate_up);
+    let skips = wish.skip && hparams.arch.activation == Activation::Relu2 && !hparams.arch.fused_gate_up;
     for source in gguf.tensors().iter().filter(|t| t.name != SKETCH_NAME) {
         let fate = if source.name == head {
             head_fate(source, wish.head)?
@@ -218,17 +265,20 @@ pub(crate) fn plan<'a>(gguf: &Gguf<'a>, head: &str, wish: Wish) -> Outcome<Vec<P
             Fate::Packed(ty) | Fate::Head(ty) | Fate::Interleaved(ty) => ty,
             _ => source.ty,
         };
-        plans.push(Plan { name: source.name, source, fate, ty });
+        plans.push(Plan::whole(source.name, source, fate, ty));
         if source.name == head && wish.sketch {
             sketched = Some((source, ty));
         }
     }
     if let Some((source, head_type)) = sketched {
         if source.cols().is_multiple_of(QuantType::S2.info().block) {
-            plans.push(Plan { name: SKETCH_NAME, source, fate: Fate::Sketch(head_type), ty: QuantType::S2 });
+            plans.push(Plan::whole(SKETCH_NAME, source, Fate::Sketch(head_type), QuantType::S2));
         } else {
             log::warn!("the head gets no sketch: its rows are not whole blocks of 64");
         }
+    }
+    if skips {
+        dead::drop_dead(&mut plans, hparams);
     }
     Ok(plans)
 }

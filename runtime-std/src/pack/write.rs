@@ -55,14 +55,14 @@ pub(crate) fn write(
     verbosity: Verbosity,
 ) -> Outcome<Packed> {
     let mut records = Vec::with_capacity(plans.len());
-    for plan in plans {
-        let dims = &plan.source.dims[..plan.source.n_dims as usize];
+    let dims: Vec<_> = plans.iter().map(Plan::dims).collect();
+    for (plan, dims) in plans.iter().zip(&dims) {
         let type_id = plan.ty.info().ggml_id.unwrap_or(plan.source.type_id);
         records.push(Record { name: plan.name, dims, type_id, bytes: plan.bytes()? });
     }
     let metadata = metadata(gguf, provenance);
     let mut writer = Writer::create(output, &metadata, &records, ALIGNMENT.into())?;
-    let total = plans.iter().map(|p| p.source.elements()).sum();
+    let total = plans.iter().map(|p| p.elements()).sum();
     let mut progress = Progress::new("packing", "weights", total, verbosity);
     let (mut done, mut written) = (0, Vec::with_capacity(plans.len()));
     for plan in plans {
@@ -80,7 +80,7 @@ pub(crate) fn write(
             })?);
             Ok(())
         })?;
-        done += plan.source.elements();
+        done += plan.elements();
         written.extend(result);
     }
     drop(progress);
@@ -138,8 +138,12 @@ fn one(
         out.write_all(plan.source.data).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
         return Ok(Written { drift: None, digest: None });
     }
+    if let Fate::Kept(kept) = plan.fate {
+        out.write_all(&numbers(kept)).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
+        return Ok(Written { drift: None, digest: None });
+    }
     let read = |row: usize, values: &mut [f32]| plan.read(row, values);
-    let rows = Rows { rows: plan.source.rows(), cols: plan.source.cols(), read: &read };
+    let rows = Rows { rows: plan.n_rows(), cols: plan.n_cols(), read: &read };
     let recoder = Recoder { ty: plan.ty, threads };
     if let Fate::Packed(_) = plan.fate {
         return Ok(Written { drift: Some(recoder.write(&rows, out, step)?), digest: None });
@@ -151,6 +155,11 @@ fn one(
     }
     let drift = recoder.write(&rows, &mut out, step)?;
     Ok(Written { drift: Some(drift), digest: Some(out.digest.finalize().into()) })
+}
+
+/// The numbers of neurons as a tensor of F32 holds them: far below those that f32 cannot count.
+fn numbers(kept: &[u32]) -> Vec<u8> {
+    kept.iter().flat_map(|&k| (k as f32).to_le_bytes()).collect()
 }
 
 /// Groups of rows that a thread interleaves at a time.
@@ -200,21 +209,23 @@ fn verify(
     if again != metadata(gguf, provenance) || packed.tensors().len() != plans.len() {
         return Err(wrong("the file's header"));
     }
-    let total = plans.iter().map(|p| p.source.elements()).sum();
+    let total = plans.iter().map(|p| p.elements()).sum();
     let mut progress = Progress::new("verifying", "weights", total, verbosity);
     let mut done = 0;
     for ((plan, written), tensor) in plans.iter().zip(written).zip(packed.tensors()) {
-        let place = tensor.name == plan.name && tensor.dims == plan.source.dims && tensor.ty == plan.ty;
+        let place =
+            tensor.name == plan.name && tensor.dims[..tensor.n_dims as usize] == plan.dims() && tensor.ty == plan.ty;
         let sound = place
             && match (plan.fate, written.digest) {
                 (Fate::Copied(_), _) => tensor.data == plan.source.data,
+                (Fate::Kept(kept), _) => tensor.data == numbers(kept),
                 (_, Some(digest)) => Sha256::digest(tensor.data)[..] == digest,
-                (_, None) => same_weights(&plan.matrix(), &tensor.matrix().expect("a tensor of a parsed file")),
+                (_, None) => same_weights(plan, &tensor.matrix().expect("a tensor of a parsed file")),
             };
         if !sound {
             return Err(wrong(plan.name));
         }
-        done += plan.source.elements();
+        done += plan.elements();
         progress.update(done);
         stop_if_interrupted()?;
     }
@@ -223,12 +234,12 @@ fn verify(
     Ok(())
 }
 
-/// Whether two matrices hold the same weights, in whatever types.
-fn same_weights(a: &Matrix<'_>, b: &Matrix<'_>) -> bool {
-    let (mut x, mut y) = (vec![0f32; a.cols()], vec![0f32; b.cols()]);
-    (0..a.rows()).all(|row| {
-        a.decode_row(row, &mut x);
-        b.decode_row(row, &mut y);
+/// Whether `packed` holds the weights that were meant.
+fn same_weights(plan: &Plan<'_>, packed: &Matrix<'_>) -> bool {
+    let (mut x, mut y) = (vec![0f32; packed.cols()], vec![0f32; packed.cols()]);
+    (0..packed.rows()).all(|row| {
+        plan.read(row, &mut x);
+        packed.decode_row(row, &mut y);
         x == y
     })
 }
