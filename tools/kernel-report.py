@@ -167,7 +167,8 @@ def main():
         products = block_products(kind, what)
         if kind == "gemv" and what in INTERLEAVED:
             products = lambda body: INTERLEAVED[what] * max(tokens(body, GROUPS.get(what, 16)), 1)
-        bodies = [body for i, body in enumerate(all_bodies := main_loops(code, products)) if not twice(body, all_bodies[:i])]
+        found = main_loops(code, products)
+        bodies = [body for i, body in enumerate(found) if not twice(body, found[:i])]
         if what not in GROUPS:
             bodies = bodies[:1]
         for body in bodies:
