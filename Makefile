@@ -31,8 +31,8 @@ pi: $(PI_FILE) ## one static aarch64 file for Raspberry Pi, phones and boards: d
 $(PI_FILE): FORCE
 	@tools/need.sh file file
 	cross=$$(tools/cross-toolchain.sh | tail -n 1)
-	CARGO_PROFILE_RELEASE_OPT_LEVEL=s \
-	  cargo $$cross build --release -q -p trill-runtime-std --no-default-features --target $(PI_TARGET)
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=s cargo $$cross build --release -q -p trill-runtime-std --no-default-features \
+	  --target $(PI_TARGET) --config profile.release.package.trill.opt-level=2
 	mkdir -p dist
 	cp target/$(PI_TARGET)/release/trill $@
 	tools/check-static.sh $@

@@ -115,12 +115,16 @@ fn forgetting_turns_keys_to_their_new_positions() {
     for (i, bytes) in models.iter().enumerate() {
         let gap = 9..9 + 120;
         let short = [&tokens[..gap.start], &tokens[gap.end..]].concat();
-        for (kv, limit) in [(KvType::F16, 0.002), (KvType::Q8, 0.02), (KvType::Q4, 0.1), (KvType::Q2, 0.35)] {
+        let exact = logits(bytes, KvType::F16, &short, 0..0);
+        for kv in KvType::ALL {
             let got = logits(bytes, kv, &tokens, gap.clone());
             let want = logits(bytes, kv, &short, 0..0);
             let (error, otherwise) = (rms(&got, &want), rms(&logits(bytes, kv, &tokens, 0..0), &want));
-            println!("model {i} {kv:?}: {error:.5}, whole text {otherwise:.5}");
-            assert!(error < limit, "model {i}, {kv:?}: {error}");
+            // Rows are packed once more, and those that come to stand first or last were not kept as Q8.
+            let packing = rms(&want, &exact);
+            println!("model {i} {kv:?}: {error:.5}, packing {packing:.5}, whole text {otherwise:.5}");
+            assert!(error < 0.002 + 3.0 * packing, "model {i}, {kv:?}: {error}, packing {packing}");
+            assert!(error < 0.7 * otherwise, "model {i}, {kv:?}: {error}, whole text {otherwise}");
             assert!(kv != KvType::F16 || otherwise > 5.0 * error, "model {i}: {otherwise} {error}");
         }
         // Nothing to forget, or more than there is.

@@ -155,7 +155,8 @@ def main():
     options = parser.parse_args()
     if not os.path.exists(options.file):
         sys.exit(f"kernel-report: no such file: {options.file}")
-    pattern = re.compile(rf"kernels::neon::{options.level}::(gemv|tile\d+)::<.*::(\w+)>$")
+    few = {"base": "gemv_base", "dotprod": "gemv_dotprod", "i8mm": "gemv_dotprod"}[options.level]
+    pattern = re.compile(rf"kernels::neon::(?:{options.level}|{few})::(gemv|tile\d+)::<.*::(\w+)>$")
     rows, failed = [], False
     for name, code in functions(options.file).items():
         m = pattern.search(name)

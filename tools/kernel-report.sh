@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 
 target=aarch64-unknown-linux-musl
 toolchain=$(tools/cross-toolchain.sh | tail -n 1)
-# At "s" as `make pi`. Its own folder, so that the other flags do not make the next ordinary build start from nothing.
+# Optimised as by `make pi`. Its own folder, so that the other flags do not make the next ordinary build start from nothing.
 cargo $toolchain build -q --release -p trill-runtime-std --target "$target" --target-dir target/kernel-report \
-  --config profile.release.strip=false --config 'profile.release.opt-level="s"' \
+  --config profile.release.strip=false --config 'profile.release.opt-level="s"' --config profile.release.package.trill.opt-level=2 \
   --config "target.$target.rustflags=[\"-Csymbol-mangling-version=v0\"]"
 program=$(find "target/kernel-report/$target/release" -maxdepth 1 -type f -executable ! -name '*.so' | head -n 1)
 status=0

@@ -107,7 +107,7 @@ fn logits_after_a_resume_have_the_same_bits() {
     }
     if let Some(model) = smollm2() {
         let model = model.to_str().expect("UTF-8");
-        same_logits(model, &self::ids(model, 200), "q4", &folder);
+        same_logits(model, &self::ids(model, 200), "q4", &Folder::new("session-logits-smollm2"));
     }
 }
 

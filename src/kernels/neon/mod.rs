@@ -33,14 +33,35 @@ use crate::quant::QuantType;
 
 float_kernels!("neon");
 
-/// The functions of one level, compiled with its features, and its table.
+/// The functions of few tokens, compiled with a level's features.
+macro_rules! few {
+    ($module:ident, $dot:ident, $features:literal) => {
+        mod $module {
+            use super::dot::$dot as Step;
+            use super::weight::Weight;
+            use crate::mem::TileMut;
+            use crate::quant::{Acts, RowSpan};
+
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            pub(super) unsafe fn gemv<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
+                // SAFETY: the caller keeps the contract of `RowsFn`.
+                unsafe { W::few::<Step>(w, acts, out) }
+            }
+        }
+    };
+}
+
+/// The functions of one level, compiled with its features, and its table. `$few` is where the functions of one
+/// token are: `SMMLA` has nothing for them, and a second copy is a twentieth of the aarch64 file.
 macro_rules! level {
-    ($module:ident, $name:literal, $dot:ident, $features:literal) => {
+    ($module:ident, $name:literal, $dot:ident, $features:literal, $few:ident) => {
         mod $module {
             use super::apart::Apart;
             use super::dot::$dot as Step;
             use super::gemm::{self, Job, Panel};
             use super::weight::{Style, Weight};
+            use super::$few::gemv;
             use crate::kernels::{Kernels, RowsFn};
             use crate::mem::TileMut;
             use crate::quant::{Acts, RowSpan};
@@ -57,13 +78,6 @@ macro_rules! level {
             unsafe fn tile2<S: Style>(panel: &Panel, job: &Job<2>) {
                 // SAFETY: the caller's.
                 unsafe { gemm::tile::<S, Step, 2>(panel, job) }
-            }
-
-            #[target_feature(enable = $features)]
-            #[inline(never)]
-            unsafe fn gemv<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) -> bool {
-                // SAFETY: the caller keeps the contract of `RowsFn`.
-                unsafe { W::few::<Step>(w, acts, out) }
             }
 
             #[target_feature(enable = $features)]
@@ -145,9 +159,12 @@ const BASE_NEON: Kernels = Kernels { float: FLOATS, ..BASE }
     .with(QuantType::B1, signs::B1_ROWS)
     .with(QuantType::B1_64, signs::B1_64_ROWS);
 
-level!(base, "neon", Mlal, "neon");
-level!(dotprod, "neon-dotprod", Sdot, "neon,dotprod");
-level!(i8mm, "neon-i8mm", Smmla, "neon,dotprod,i8mm");
+few!(gemv_base, Mlal, "neon");
+few!(gemv_dotprod, Sdot, "neon,dotprod");
+
+level!(base, "neon", Mlal, "neon", gemv_base);
+level!(dotprod, "neon-dotprod", Sdot, "neon,dotprod", gemv_dotprod);
+level!(i8mm, "neon-i8mm", Smmla, "neon,dotprod,i8mm", gemv_dotprod);
 
 pub(super) static NEON: Kernels = base::TABLE;
 pub(super) static DOTPROD: Kernels = dotprod::TABLE;
