@@ -65,7 +65,7 @@ host_levels() {
   echo scalar
   has avx2 f16c && echo avx2
   has avx2 f16c avx_vnni && echo avx-vnni
-  has avx512f avx512bw avx512vl avx512_vbmi avx512_vnni && echo avx512-vnni
+  has avx512f avx512bw avx512vl avx512vbmi avx512_vnni && echo avx512-vnni
   return 0
 }
 

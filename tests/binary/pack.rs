@@ -122,7 +122,11 @@ fn block_types_with_one_scale_become_what_bitnet_is() {
         let (from, out) = (ternary_as(&folder, ty), folder.file("out.gguf"));
         assert!(logits(&from) != want, "{ty} has a scale for each block of activations");
         let said = pack(&from, &out, &["--for", "generic", "--head", "keep"]);
-        let layers = said["tensors"].as_array().unwrap().iter().filter(|t| matches!(t["to"].as_str(), Some("T3" | "T3R" | "T3C")));
+        let layers = said["tensors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|t| matches!(t["to"].as_str(), Some("T3" | "T3R" | "T3C")));
         assert!(layers.clone().count() == 42 && layers.clone().all(|t| t["same_results"] == false && t["from"] == ty));
         assert!(logits(&out) == want, "{ty}");
         assert_eq!(said["cost"]["packed"]["identical"], false);
@@ -251,7 +255,11 @@ fn metadata_stays_and_provenance_is_added_once() {
     let said = pack(&stories(), &once, &[]);
     assert!(said["target"].as_str().unwrap().starts_with("measured with "));
     let speeds = said["speeds"].as_array().unwrap();
-    assert_eq!(speeds.iter().map(|s| s["cols"].as_u64().unwrap()).collect::<Vec<_>>(), [256], "down's 768 columns are T3C");
+    assert_eq!(
+        speeds.iter().map(|s| s["cols"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [256],
+        "down's 768 columns are T3C"
+    );
     pack(&once, &twice, &["--for", "phone", "--no-sketch"]);
     let show = |f: &Gguf<'_>| -> Vec<(String, String)> {
         f.entries().iter().map(|e| (e.key.to_owned(), format!("{:?}", e.value))).collect()

@@ -151,7 +151,7 @@ def main():
         print(f"{arch:14} {kind:11} {n:3} layers: error at most {best:.1e} of what a layer adds"
               f" ({first:.1e} before {kept} ties were agreed on)")
     print(f"{len(todo) - failed} passed, {failed} failed")
-    sys.exit(failed > 0)
+    sys.exit(bool(failed))
 
 
 if __name__ == "__main__":

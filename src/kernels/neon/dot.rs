@@ -267,21 +267,23 @@ impl Dot for Sdot {
                 for t in 0..T {
                     v[t] = vld1q_s8(x[t].add(16 * c));
                 }
-                for q in 0..2 {
-                    let w = panel.add(128 * c + 64 * q);
-                    let w = [vld1q_s8(w), vld1q_s8(w.add(16)), vld1q_s8(w.add(32)), vld1q_s8(w.add(48))];
-                    for t in 0..T {
-                        acc[q][t] = sdot_lane::<0>(acc[q][t], w[0], v[t]);
-                    }
-                    for t in 0..T {
-                        acc[q][t] = sdot_lane::<1>(acc[q][t], w[1], v[t]);
-                    }
-                    for t in 0..T {
-                        acc[q][t] = sdot_lane::<2>(acc[q][t], w[2], v[t]);
-                    }
-                    for t in 0..T {
-                        acc[q][t] = sdot_lane::<3>(acc[q][t], w[3], v[t]);
-                    }
+                // Both quads side by side, written out: eight sums hide the latency of SDOT, four do not.
+                let w: [_; 8] = core::array::from_fn(|i| vld1q_s8(panel.add(128 * c + 16 * i)));
+                for t in 0..T {
+                    acc[0][t] = sdot_lane::<0>(acc[0][t], w[0], v[t]);
+                    acc[1][t] = sdot_lane::<0>(acc[1][t], w[4], v[t]);
+                }
+                for t in 0..T {
+                    acc[0][t] = sdot_lane::<1>(acc[0][t], w[1], v[t]);
+                    acc[1][t] = sdot_lane::<1>(acc[1][t], w[5], v[t]);
+                }
+                for t in 0..T {
+                    acc[0][t] = sdot_lane::<2>(acc[0][t], w[2], v[t]);
+                    acc[1][t] = sdot_lane::<2>(acc[1][t], w[6], v[t]);
+                }
+                for t in 0..T {
+                    acc[0][t] = sdot_lane::<3>(acc[0][t], w[3], v[t]);
+                    acc[1][t] = sdot_lane::<3>(acc[1][t], w[7], v[t]);
                 }
             }
         }
