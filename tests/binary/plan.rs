@@ -123,16 +123,6 @@ fn the_start_tells_the_plan_where_it_is_asked_for() {
 }
 
 #[test]
-fn no_start_reads_the_whole_file() {
-    let Some(model) = smollm2() else { return };
-    let model = model.to_str().unwrap();
-    let out = run(trill(&["run", "-m", model, "-p", "x", "-n", "1", "--temp", "0", "-v", "-t", "1"]), "");
-    let (size, touched) = (std::fs::metadata(model).unwrap().len(), told(&out, "pages of files touched by loading"));
-    println!("{touched} of {size} bytes");
-    assert!(touched < size / 2, "{touched} of {size}");
-}
-
-#[test]
 fn the_plan_is_quick() {
     let Some(model) = smollm2() else { return };
     let model = model.to_str().unwrap();
