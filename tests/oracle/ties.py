@@ -52,37 +52,35 @@ class Agreement:
         rounding = Rounding(NEAR, other)
         return self.errors(rounding, rows), rounding.ties
 
-    def improve(self, row, other, share):
-        """`other` without or with those ties within `share` of NEAR that bring position `row` nearest, one after
-        the other. Ties of earlier positions reach it through keys and values."""
-        error = lambda ties: self.look(ties, row + 1)[0][row]
+    def improve(self, row, other):
+        """`other` without or with those ties that bring position `row` nearest, one after the other: the first of its
+        own that is enough, the nearest first; then of those of earlier positions, which reach it through keys and
+        values, and of pairs; else the best of all."""
+        error = lambda ties: self.look(ties, row + 1)[0].max()  # a tie must not spoil what agreed before
         best = error(other)
         while best > self.enough:
             near = sorted(self.look(other, row + 1)[1].items(), key=lambda tie: tie[1])
-            own = [{place} for place, off in near if off < share and place[1] == row]
-            earlier = [{place} for place, off in near if off < share and place[1] != row]
-            pairs = [a | b for a, b in itertools.combinations(own[:PAIRS], 2)]
-            for candidates in (own, earlier, pairs):
-                found, change = best, frozenset()
-                for candidate in candidates:
-                    e = error(other ^ candidate)
-                    if e < found:
-                        found, change = e, candidate
-                    if e < self.enough:
-                        break
-                if found < 0.9 * best:
-                    best, other = found, other ^ change
+            own = [{place} for place, _ in near if place[1] == row]
+            earlier = [{place} for place, _ in near if place[1] != row]
+            pairs = (a | b for a, b in itertools.combinations(own[:PAIRS], 2))
+            found, change = best, frozenset()
+            for candidate in itertools.chain(own, earlier, pairs):
+                e = error(other ^ candidate)
+                if e < found:
+                    found, change = e, candidate
+                if e < self.enough:
                     break
-            else:
+            if found > 0.9 * best:
                 break
+            best, other = found, other ^ change
         return other
 
     def find(self):
         """(errors before and after the ties are agreed on, how many went the other way)."""
         before, other = self.look((), self.positions)[0], frozenset()
-        # A position sees only those before it, so the first that differs has a tie of its own; the nearest ties are
-        # the likeliest.
+        # A position sees only those before it, so the first that differs has a tie of its own.
         for row in range(self.positions):
-            for share in (0.025, 0.25, 1):
-                other = self.improve(row, other, share)
+            other = self.improve(row, other)
+            if self.look(other, row + 1)[0][row] > 10 * self.enough:
+                break  # no tie explains this position, and those behind it would be searched in vain
         return before, self.look(other, self.positions)[0], len(other)
