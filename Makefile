@@ -71,12 +71,14 @@ tools:
 	cargo fmt --version >/dev/null 2>&1 || { echo "installing rustfmt and clippy"; rustup component add rustfmt clippy; }
 	tools/cross-toolchain.sh >/dev/null
 
+# llama.cpp without AMX: where a virtual machine shows these instructions and forbids them, it ends with SIGSEGV.
 # For golden values and comparisons with peers; the tests need Python only for tools/oracle.sh, which helps itself.
 .venv/python.stamp: tools/requirements.txt
 	@tools/need.sh c++ g++
 	echo "installing into .venv: $$(grep -v '^#' $< | paste -sd ' ') (llama.cpp is compiled: some minutes)"
 	python3 -m venv .venv
-	.venv/bin/python -m pip install -q -r $<
+	[ "$$(uname -m)" != x86_64 ] || export CMAKE_ARGS="-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8"
+	.venv/bin/python -m pip install -q --no-cache-dir -r $<
 	touch $@
 
 FORCE:
