@@ -49,7 +49,7 @@ golden: $(SMOLLM2) .venv/python.stamp ## make the golden values again from llama
 	.venv/bin/python tests/golden/make_tokenizer_golden.py tests/golden/tokenizer
 
 kernel-report: ## cycles of the aarch64 inner loops on a Cortex-A76 and others, as llvm-mca models them
-	@tools/need.sh llvm-mca llvm
+	@compgen -c llvm-mca- | grep -qE 'mca-(1[7-9]|[2-9][0-9])$$' || tools/need.sh llvm-mca-19 llvm-19
 	tools/kernel-report.sh
 
 clean: ## remove what was built (models/ and .venv/ stay)
