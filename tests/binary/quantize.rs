@@ -119,6 +119,7 @@ fn wrong_requests_are_refused_and_leave_nothing() {
         (&[&model, folder.0.to_str().unwrap(), "Q4_0"], 73, "not the name of a file"),
         (&[&model, &out, "I2_S", "--pure"], 65, "token_embd.weight: the weights are not what I2_S can hold"),
         (&[&model, &out, "Q1_0"], 65, "% (rms)"),
+        (&[&model, &out, "T3R", "--pure"], 65, "token_embd.weight: the weights are not what T3R can hold"),
     ] {
         let (got, message) = refused(&[&["quantize"], arguments].concat());
         assert!(got == code && message.contains(says), "{arguments:?}: {got} {message}");

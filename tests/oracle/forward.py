@@ -30,30 +30,31 @@ F32, F64 = np.float32, np.float64
 # ---------------------------------------------------------------- activations
 
 class Rounding:
-    """np.rint, which remembers the values that lay within `near` of a tie and rounds those of them that are in
-    `other` the other way: two engines whose floats differ in the last bits may do either. A tie is known by
-    its place and value, so that an input which meets three matrices is rounded once."""
+    """np.rint, which remembers the places of values within `near` of a tie, with the distance as a share of `near`, and
+    rounds those in `other` the other way: two engines whose floats differ in the last bits may do either. A place is
+    (stage, row, column); each new array that is rounded is a stage, and an input that meets three matrices is one."""
 
     def __init__(self, near, other=()):
-        self.near, self.other, self.ties = near, set(other), {}
+        self.near, self.other, self.ties = near, frozenset(other), {}
+        self.stage, self.last = -1, None
 
-    def __call__(self, v):
-        r = np.rint(v)
-        for at in np.flatnonzero(np.abs(np.abs(v - r) - 0.5) < self.near):
-            tie = int(at), float(v.flat[at])
-            self.ties[tie] = True
-            if tie in self.other:
-                r.flat[at] += np.sign(v.flat[at] - r.flat[at])
+    def __call__(self, v, near=None):
+        if self.last is None or not np.array_equal(v, self.last):
+            self.stage, self.last = self.stage + 1, v.copy()
+        flat, r = v.reshape(len(v), -1), np.rint(v)
+        rounded, off = r.reshape(len(v), -1), np.abs(np.abs(v - r) - 0.5).reshape(len(v), -1) / (near or self.near)
+        for row, column in np.argwhere(off < 1).tolist():
+            place = self.stage, row, column
+            self.ties[place] = float(off[row, column])
+            if place in self.other:
+                rounded[row, column] += np.sign(flat[row, column] - rounded[row, column])
         return r
 
     def half(self, x):
         """The same for rounding to f16, in units of its last place, of which f32 has only 2^13 parts: four times as
         near."""
         ulp = np.spacing(np.abs(x).astype(np.float16)).astype(F64)
-        wide = Rounding(4 * self.near, self.other)
-        r = wide(x / ulp)
-        self.ties.update(wide.ties)
-        return r * ulp
+        return self(x / ulp, 4 * self.near) * ulp
 
 
 def quant_i8(x, rint=np.rint):

@@ -4,6 +4,10 @@
   hf.py make FOLDER --form packed [--large]      writes one
   hf.py check --trill target/release/trill       makes all forms, converts them, compares logits
 
+Tokenizers are byte-level, but for `llama` (SentencePiece's vocabulary in tokenizer.json, as Llama 2 has it) and
+`bitnet-silu` (in tokenizer.model, as 1bitLLM has it); what the converted file makes of some lines has to be what
+vocab.py makes of them.
+
 The forms: `packed` (BitNet, uint8 codes, weight_scale multiplies), `masters` (BitNet, bf16 masters rounded
 at run time), `llama-packed` (Falcon-E, Falcon3, Llama3 1.58: weight_scale divides), `bitnet-silu` (1bitLLM's
 names and SiLU), `llama`, `llama3` (rope as in Llama 3.1, two shards), `qwen2`, `qwen3` (plain bf16).
@@ -156,7 +160,7 @@ class Folder:
             c["rope_scaling"] = SCALING
         return c
 
-    def tokenizer(self):
+    def byte_level(self):
         tokens, types, merges = vocab.build(self.s["vocab"], SPECIALS)
         plain = {t: i for i, (t, k) in enumerate(zip(tokens, types)) if k == vocab.NORMAL}
         added = [dict(id=i, content=t, special=True) for i, (t, k) in enumerate(zip(tokens, types))
@@ -169,6 +173,35 @@ class Folder:
                 dict(type="Split", pattern=dict(Regex=split), behavior="Isolated", invert=False),
                 dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=False)]),
             post_processor=None if self.form.startswith("qwen") else bos, decoder=dict(type="ByteLevel"))
+
+    def pieces(self):
+        tokens, types, merges = vocab.build_pieces(self.s["vocab"])
+        return pieces_json({t: i for i, (t, k) in enumerate(zip(tokens, types)) if k != vocab.UNUSED}, merges)
+
+    def write_tokenizer(self):
+        """Its files; what a text becomes is in `self.encode`."""
+        settings = dict(bos_token=SPECIALS[0], eos_token=dict(content=SPECIALS[1]),
+                        chat_template="{{ messages[0]['content'] }}")
+        self.encode = None
+        if self.form in ("llama", "bitnet-silu"):
+            tokens, types, merges = vocab.build_pieces(self.s["vocab"])
+            encode = vocab.Pieces(tokens, merges).encode
+            self.encode = lambda text: [1, *encode(text)]
+            settings |= dict(bos_token="<s>", eos_token="</s>")
+            if self.form == "llama":
+                self.json("tokenizer.json", self.pieces())
+            else:
+                with open(os.path.join(self.path, "tokenizer.model"), "wb") as f:
+                    f.write(pieces_model(tokens, types))
+        else:
+            self.json("tokenizer.json", self.byte_level())
+            if not self.form.startswith("qwen"):
+                tokens, types, merges = vocab.build(self.s["vocab"], SPECIALS)
+                meta = {"tokens": tokens, "token_type": types, "merges": merges}
+                meta = {"tokenizer.ggml." + k: v for k, v in meta.items()}
+                tok = vocab.Tokenizer(meta)
+                self.encode = lambda text: [tokens.index(SPECIALS[0]), *tok.encode(text, bos=False)]
+        self.json("tokenizer_config.json", settings)
 
     def shard(self, name):
         write_safetensors(os.path.join(self.path, name), {n: (self.dtype[n], a) for n, a in self.kept.items()})
@@ -203,13 +236,53 @@ class Folder:
         else:
             self.json("model.safetensors.index.json", dict(metadata={}, weight_map=index))
         self.json("config.json", config)
-        self.json("tokenizer.json", self.tokenizer())
-        self.json("tokenizer_config.json", dict(bos_token=SPECIALS[0], eos_token=dict(content=SPECIALS[1]),
-                                                chat_template="{{ messages[0]['content'] }}"))
+        self.write_tokenizer()
 
     def json(self, name, value):
         with open(os.path.join(self.path, name), "w", encoding="utf-8") as f:
             json.dump(value, f, ensure_ascii=False)
+
+
+# ---------------------------------------------------------------- SentencePiece's files
+
+def pieces_json(ids, merges):
+    """A Llama 2 style tokenizer.json of a vocabulary in SentencePiece's form."""
+    space = vocab.SPACE
+    bos = dict(type="TemplateProcessing", single=[{"SpecialToken": dict(id="<s>", type_id=0)},
+                                                  {"Sequence": dict(id="A", type_id=0)}],
+               pair=[], special_tokens={"<s>": dict(id="<s>", ids=[1], tokens=["<s>"])})
+    strip = [dict(type="Replace", pattern=dict(String=space), content=" "), dict(type="ByteFallback"),
+             dict(type="Fuse"), dict(type="Strip", content=" ", start=1, stop=0)]
+    return dict(
+        version="1.0", truncation=None, padding=None,
+        added_tokens=[dict(id=ids[t], content=t, special=True, single_word=False, lstrip=False, rstrip=False,
+                           normalized=False) for t in vocab.PIECE_MARKS],
+        normalizer=dict(type="Sequence", normalizers=[
+            dict(type="Prepend", prepend=space), dict(type="Replace", pattern=dict(String=" "), content=space)]),
+        pre_tokenizer=None, post_processor=bos, decoder=dict(type="Sequence", decoders=strip),
+        model=dict(type="BPE", dropout=None, unk_token="<unk>", continuing_subword_prefix=None,
+                   end_of_word_suffix=None, fuse_unk=True, byte_fallback=True, ignore_merges=False, vocab=ids,
+                   merges=[f"{a} {b}" for a, b in merges]))
+
+
+def pieces_model(tokens, types):
+    """The same vocabulary as SentencePiece's own file: protobuf, the fields of sentencepiece_model.proto."""
+    def number(n):
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + number(n >> 7)
+
+    def field(n, body):
+        if isinstance(body, int):
+            return number(n << 3) + number(body)
+        if isinstance(body, float):
+            return number(n << 3 | 5) + struct.pack("<f", body)
+        return number(n << 3 | 2) + number(len(body)) + body
+
+    used = [(t, k) for t, k in zip(tokens, types) if k != vocab.UNUSED]
+    first = next(i for i, (_, k) in enumerate(used) if k == vocab.NORMAL)
+    pieces = [field(1, field(1, t.encode()) + field(2, float(min(first - i, 0))) + field(3, k))
+              for i, (t, k) in enumerate(used)]
+    trainer = field(3, 2) + field(35, 1)
+    return b"".join(pieces) + field(2, trainer) + field(3, field(1, b"identity") + field(2, b"") + field(4, 0))
 
 
 # ---------------------------------------------------------------- transformers' arithmetic
@@ -299,6 +372,17 @@ def convert(trill, folder, out):
     return usage.ru_maxrss * 1024
 
 
+def same_tokens(trill, path, folder):
+    if folder.encode is None:
+        return
+    lines = [*vocab.TEXT.splitlines(), "", " ", "  two  spaces ", "tab\tand\u00e9 \U0001f30a", "x" * 50]
+    said = subprocess.run([*trill, "tokenize", "-m", path, "--jsonl"], input="".join(json.dumps(t) + "\n" for t in lines),
+                          capture_output=True, text=True)
+    for line, got in zip(lines, said.stdout.splitlines(), strict=True):
+        if json.loads(got) != folder.encode(line):
+            raise RuntimeError(f"{line!r} becomes {got}, not {folder.encode(line)}")
+
+
 def one(trill, tmp, form, seed):
     """Mean square of the difference over the variance of the logits, and positions with the same choice."""
     folder = Folder(os.path.join(tmp, f"{form}-{seed}"), form, SMALL, seed)
@@ -306,6 +390,7 @@ def one(trill, tmp, form, seed):
     tokens = np.random.default_rng(seed).integers(0, SMALL["vocab"], 16).tolist()
     path = folder.path + ".gguf"
     convert(trill, folder.path, path)
+    same_tokens(trill, path, folder)
     want = Reference(folder).logits(tokens)
     got = compare.trill_logits(trill, path, tokens, 64, False)
     return ((got - want) ** 2).mean() / want.var(), int((got.argmax(1) == want.argmax(1)).sum())
