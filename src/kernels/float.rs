@@ -11,7 +11,7 @@ macro_rules! float_kernels {
     ($($feature:literal)?) => {
         mod float_level {
             use crate::kernels::{KvRows, attend, float};
-            use crate::kv_cache::format::{F16, Q2, Q4, Q8, RowFormat};
+            use crate::kv_cache::format::{F16, Q2, Q3, Q4, Q8, RowFormat};
             use crate::quant::RowSpan;
             $(#[target_feature(enable = $feature)])?
             pub(super) fn quantize_none(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [i16]) -> i32 { 0 }
@@ -65,6 +65,12 @@ macro_rules! float_kernels {
             pub(super) fn scores_q2(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, Q2>(attend::Plain, q, head_dim, k, scale, out) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn mix_q2(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, Q2>(attend::Plain, weights, head_dim, v, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn store_q3(values: &[f32], row: &mut [u8]) { Q3::store(values, row) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn scores_q3(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, Q3>(attend::Plain, q, head_dim, k, scale, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn mix_q3(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, Q3>(attend::Plain, weights, head_dim, v, out) }
         }
 
         const FLOAT: $crate::kernels::FloatKernels = $crate::kernels::FloatKernels {
@@ -84,9 +90,9 @@ macro_rules! float_kernels {
             hadamard: float_level::hadamard,
             softmax: float_level::softmax,
             bounds: float_level::bounds,
-            kv_store: [float_level::store_f16, float_level::store_q8, float_level::store_q4, float_level::store_q2],
-            scores: [float_level::scores_f16, float_level::scores_q8, float_level::scores_q4, float_level::scores_q2],
-            mix: [float_level::mix_f16, float_level::mix_q8, float_level::mix_q4, float_level::mix_q2],
+            kv_store: [float_level::store_f16, float_level::store_q8, float_level::store_q4, float_level::store_q2, float_level::store_q3],
+            scores: [float_level::scores_f16, float_level::scores_q8, float_level::scores_q4, float_level::scores_q2, float_level::scores_q3],
+            mix: [float_level::mix_f16, float_level::mix_q8, float_level::mix_q4, float_level::mix_q2, float_level::mix_q3],
         };
     };
 }

@@ -430,9 +430,16 @@ impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> [__m256; 2] {
+    unsafe fn load_levels(
+        self,
+        p: *const u8,
+        shift: usize,
+        mask: i8,
+        high: Option<[u8; 2]>,
+        table: &[i8; 16],
+    ) -> [__m256; 2] {
         // SAFETY: `self` proves the instructions, the caller the address.
-        unsafe { widen(levels(p, shift, mask, table)) }
+        unsafe { widen(levels(p, shift, mask, high, table)) }
     }
 
     #[inline(always)]

@@ -399,9 +399,16 @@ impl Sixteen for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> __m512 {
+    unsafe fn load_levels(
+        self,
+        p: *const u8,
+        shift: usize,
+        mask: i8,
+        high: Option<[u8; 2]>,
+        table: &[i8; 16],
+    ) -> __m512 {
         // SAFETY: `self` proves the instructions, the caller the address.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels(p, shift, mask, table))) }
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels(p, shift, mask, high, table))) }
     }
 
     #[inline(always)]
