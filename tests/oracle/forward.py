@@ -20,6 +20,7 @@ import json
 import numpy as np
 
 import gguf_file
+import ties
 import vocab
 import weights
 from arch import ARCHS
@@ -28,34 +29,6 @@ F32, F64 = np.float32, np.float64
 
 
 # ---------------------------------------------------------------- activations
-
-class Rounding:
-    """np.rint, which remembers the places of values within `near` of a tie, with the distance as a share of `near`, and
-    rounds those in `other` the other way: two engines whose floats differ in the last bits may do either. A place is
-    (stage, row, column); each new array that is rounded is a stage, and an input that meets three matrices is one."""
-
-    def __init__(self, near, other=()):
-        self.near, self.other, self.ties = near, frozenset(other), {}
-        self.stage, self.last = -1, None
-
-    def __call__(self, v, near=None):
-        if self.last is None or not np.array_equal(v, self.last):
-            self.stage, self.last = self.stage + 1, v.copy()
-        flat, r = v.reshape(len(v), -1), np.rint(v)
-        rounded, off = r.reshape(len(v), -1), np.abs(np.abs(v - r) - 0.5).reshape(len(v), -1) / (near or self.near)
-        for row, column in np.argwhere(off < 1).tolist():
-            place = self.stage, row, column
-            self.ties[place] = float(off[row, column])
-            if place in self.other:
-                rounded[row, column] += np.sign(flat[row, column] - rounded[row, column])
-        return r
-
-    def half(self, x):
-        """The same for rounding to f16, in units of its last place, of which f32 has only 2^13 parts: four times as
-        near."""
-        ulp = np.spacing(np.abs(x).astype(np.float16)).astype(F64)
-        return self(x / ulp, 4 * self.near) * ulp
-
 
 def quant_i8(x, rint=np.rint):
     """I2_S: s = 127 / max(|x|, 1e-5), rounded half to even in f32."""
@@ -274,7 +247,7 @@ class Model:
         if self.arch.qk_norm == "after rope":
             q, k = self.norm(b + "attn_q_norm", q), self.norm(b + "attn_k_norm", k)
         if kv == "f16":
-            k, v = (self.rint.half(t) if isinstance(self.rint, Rounding) else half(t) for t in (k, v))
+            k, v = (self.rint.half(t) if isinstance(self.rint, ties.Rounding) else half(t) for t in (k, v))
         k, v = np.repeat(k, H // K, axis=1), np.repeat(v, H // K, axis=1)
         back = np.arange(n)[:, None] - np.arange(n)
         hidden = (back < 0) | (back >= self.window if local else False)

@@ -7,11 +7,9 @@ End to end, two engines that round activations to int8 differ by a percent, beca
 one way in f32 and the other in f64, and the layers behind amplify it. Here nothing is behind. Each layer of a
 three-layer model becomes a model of its own: its embedding, which is its head too, holds in F32 the hidden states that
 enter this layer (one token for each position) and below them the identity, so both sides start from the same bits
-and some of the logits are the layer's normed output. Values within TIE of a rounding tie, to int8 or (keys and values)
-to f16, may go either way. Where trill and the oracle differ, position by position, the oracle rounds such values the
-other way and keeps what brings it nearest, until none does. With the activations so agreed on, the error of the
-layer's output, as a share of what the layer adds to its input (rms over all positions
-and channels), has to be under 1e-4. The last line is `N passed, N failed`.
+and some of the logits are the layer's normed output. Where trill and the oracle differ, ties of rounding are agreed on,
+position by position (ties.py); then the error of the layer's output, as a share of what the layer adds to its input (rms
+over all positions and channels), has to be under 1e-4. The last line is `N passed, N failed`.
 """
 
 import argparse
@@ -30,10 +28,9 @@ import compare
 import forward
 import gguf_file as g
 import make_model
+import ties
 from arch import ARCHS
 
-TIE = 4e-3      # of a step
-PAIRS = 12      # so many of the nearest ties are also tried two at a time
 LIMIT = 1e-4
 LAYERS, TOKENS, CTX = 3, 12, 256
 SHAPES = list(compare.SHAPES.values())
@@ -75,51 +72,20 @@ class Alone:
                 self.tensors)
 
 
-class Agreement:
-    """Finds which way trill rounded the values at ties, from the output `got` of the layer."""
+def agree(model, got):
+    """(error over what the layer adds, before and after the ties are agreed on; how many went the other way)."""
+    norm = lambda a: np.sqrt((a ** 2).sum(axis=1))
 
-    def __init__(self, model, got):
-        self.model, self.got = model, got
-
-    def errors(self, other, rows=TOKENS):
-        """Error of each of the first `rows` positions over what the layer adds there, and the ties that were met."""
-        m, trace, tokens = self.model, {}, list(range(rows))
-        m.rint = forward.Rounding(TIE, other)
-        logits = m.forward(tokens, act="auto", kv="f16", trace=trace)[:, TOKENS:TOKENS + m.hidden]
+    def errors(rounding, rows):
+        model.rint, trace, tokens = rounding, {}, list(range(rows))
+        logits = model.forward(tokens, act="auto", kv="f16", trace=trace)[:, TOKENS:TOKENS + model.hidden]
         out = trace["blk.0.out"]
-        added = out - m.memo["embedding"].rows(tokens) * m.embedding_scale
-        norm = lambda a: np.sqrt((a ** 2).sum(axis=1))
-        return norm(logits - self.got[:rows]) / (norm(logits) * norm(added) / norm(out)), m.rint.ties
+        added = out - model.memo["embedding"].rows(tokens) * model.embedding_scale
+        return norm(logits - got[:rows]) / (norm(logits) * norm(added) / norm(out))
 
-    def improve(self, row, other, share):
-        """`other` without or with those ties within `share` of TIE that bring position `row` nearest, one after
-        the other. Ties of earlier positions reach it through keys and values."""
-        error = lambda ties: self.errors(ties, row + 1)[0][row]
-        best = error(other)
-        while best > LIMIT / 10:
-            ties = sorted(self.errors(other, row + 1)[1].items(), key=lambda tie: tie[1])
-            own = [{place} for place, off in ties if off < share and place[1] == row]
-            earlier = [{place} for place, off in ties if off < share and place[1] != row]
-            pairs = [a | b for a, b in itertools.combinations(own[:PAIRS], 2)]
-            for candidates in (own, earlier, pairs):
-                found, i = min(((error(other ^ c), i) for i, c in enumerate(candidates)), default=(best, 0))
-                if found < 0.9 * best:
-                    best, other = found, other ^ candidates[i]
-                    break
-            else:
-                break
-        return other
-
-    def find(self):
-        """(error over what the layer adds, before and after the ties are agreed on; how many went the other way)."""
-        before, other = self.errors(())[0], frozenset()
-        # A position sees only those before it, so the first that differs has a tie of its own; the nearest ties are
-        # the likeliest.
-        for row in range(TOKENS):
-            for share in (0.025, 0.25, 1):
-                other = self.improve(row, other, share)
-        rms = lambda e: float(np.sqrt((e ** 2).mean()))
-        return rms(before), rms(self.errors(other)[0]), len(other)
+    before, after, kept = ties.Agreement(errors, TOKENS, LIMIT / 10).find()
+    rms = lambda e: float(np.sqrt((e ** 2).mean()))
+    return rms(before), rms(after), kept
 
 
 def run(trill, folder, index, flags):
@@ -136,7 +102,7 @@ def run(trill, folder, index, flags):
         path = os.path.join(folder, f"{index}-{layer}.gguf")
         Alone(maker, layer, x).write(path, flags)
         got = compare.trill_logits(trill, path, list(range(TOKENS)), CTX, False)[:, TOKENS:TOKENS + model.hidden]
-        results.append(Agreement(forward.Model(path, CTX), got).find())
+        results.append(agree(forward.Model(path, CTX), got))
         os.remove(path)
     os.remove(whole)
     return results
