@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # oracle.sh TRILL: holds the binary (a runner may stand before it) against the oracle of tests/oracle.
 #
-# Needs numpy and regex, and installs them into target/oracle-venv if no .venv has them.
+# Needs numpy, regex and jinja2, and installs them into target/oracle-venv if no .venv has them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 trill=$1
 
 python=
 for candidate in .venv/bin/python target/oracle-venv/bin/python; do
-  if "$candidate" -c 'import numpy, regex' 2>/dev/null; then python=$candidate && break; fi
+  if "$candidate" -c 'import numpy, regex, jinja2' 2>/dev/null; then python=$candidate && break; fi
 done
 if [ -z "$python" ]; then
-  echo "installing numpy and regex into target/oracle-venv"
+  echo "installing numpy, regex and jinja2 into target/oracle-venv"
   python3 -m venv target/oracle-venv
   python=target/oracle-venv/bin/python
-  "$python" -m pip install -q --disable-pip-version-check numpy==2.4.6 regex==2026.11.15
+  "$python" -m pip install -q --disable-pip-version-check numpy==2.4.6 regex==2026.11.15 jinja2==3.1.6
 fi
 
 run() {
@@ -35,3 +35,4 @@ run layers.py --trill "$trill" --seeds "${SEEDS:-1}" --every "$([ "${SEEDS:-1}" 
 run hf.py check --trill "$trill" --large packed
 run stories.py check --trill "$trill"
 run files.py --trill "$trill" --full
+run chat.py --trill "$trill" --model "${TRILL_TEST_MODEL:-}"

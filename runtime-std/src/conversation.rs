@@ -52,6 +52,17 @@ impl Conversation {
         Ok(new)
     }
 
+    /// Asks the model to think, or not to, before it answers, where its template has a switch.
+    pub(crate) fn thinking(mut self, think: Option<bool>) -> Conversation {
+        if let Some(think) = think {
+            self.template.set_thinking(think);
+            let mut hash = Sha256::new_with_prefix(self.form);
+            hash.update([u8::from(think)]);
+            self.form = hash.finalize().into();
+        }
+        self
+    }
+
     /// The special token that the template puts behind an answer.
     fn turn_end(&self, tokenizer: &Tokenizer<'_>) -> Option<u32> {
         const ANSWER: &str = "trill-answer";

@@ -60,6 +60,9 @@ pub(crate) static FLAGS: &[Flag] = &[
         o.chat = false;
         Ok(())
     } },
+    Flag { names: &["--think"], value: "on|off", on: TALK,
+        help: "think before the answer, where the template has a switch (default: as it says)",
+        set: |o, v| on_off(v).map(|x| o.think = Some(x)) },
     Flag { names: &["--session"], value: "FILE", on: TALK | LOGITS.bit,
         help: "keeps the state in FILE: what it holds already is not read again", set: |o, v| {
         o.session = Some(v.into());

@@ -54,6 +54,12 @@ impl Metadata {
         items.iter().for_each(|v| self.bytes.extend(v.to_le_bytes()));
     }
 
+    /// Adds an array of f32.
+    pub(crate) fn f32s(&mut self, key: &str, items: &[f32]) {
+        self.array(key, ValueType::F32, items.len());
+        items.iter().for_each(|v| self.bytes.extend(v.to_le_bytes()));
+    }
+
     fn array(&mut self, key: &str, ty: ValueType, len: usize) {
         self.count += 1;
         put_string(&mut self.bytes, key.as_bytes());

@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) file: Option<PathBuf>,
     pub(crate) system: Option<String>,
     pub(crate) chat: bool,
+    /// Whether the model is to think before it answers, where its template has a switch; absent: as the template says.
+    pub(crate) think: Option<bool>,
     pub(crate) escapes: bool,
     /// The file that keeps the session.
     pub(crate) session: Option<PathBuf>,
@@ -62,8 +64,9 @@ pub(crate) struct Options {
     pub(crate) context_policy: Option<Policy>,
     /// Tokens of the prompt that sliding keeps; absent: the beginning-of-text token, or all that a template writes.
     pub(crate) keep: Option<i64>,
-    /// Read the rows of the output head that a sketch leaves over, where the model has one.
+    /// Leave weights unread that a squared ReLU multiplies by zero.
     pub(crate) ffn_skip: bool,
+    /// Read the rows of the output head that a sketch leaves over, where the model has one.
     pub(crate) head_screen: bool,
     /// Guess tokens ahead where that is faster.
     pub(crate) draft: bool,
@@ -118,6 +121,7 @@ impl Default for Options {
             file: None,
             system: None,
             chat: false,
+            think: None,
             escapes: false,
             session: None,
             no_session: false,

@@ -57,6 +57,8 @@ pub(crate) struct Template {
     environment: Environment<'static>,
     bos: String,
     eos: String,
+    /// The value of `enable_thinking`, the switch that Qwen3's, SmolLM3's and Hunyuan's templates have.
+    thinking: Option<bool>,
 }
 
 /// Templates for models that bring none.
@@ -88,7 +90,12 @@ impl Template {
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
         environment.add_template_owned("chat", source.to_owned()).map_err(|e| failure(&e))?;
-        Ok(Template { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+        Ok(Template { environment, bos: bos.to_owned(), eos: eos.to_owned(), thinking: None })
+    }
+
+    /// Turns thinking on or off in templates that have the switch.
+    pub(crate) fn set_thinking(&mut self, thinking: bool) {
+        self.thinking = Some(thinking);
     }
 
     /// The text of a conversation; with `answer`, up to where the assistant's next message starts. `special`
@@ -110,6 +117,8 @@ impl Template {
             documents => (),
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
+            // Templates tell "not defined" from "off".
+            enable_thinking => self.thinking.map_or(Value::UNDEFINED, Value::from),
         };
         let template = self.environment.get_template("chat").map_err(|e| failure(&e))?;
         let mut out = Limited(Vec::new());

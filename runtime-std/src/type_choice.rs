@@ -36,10 +36,12 @@ pub(crate) struct Wish {
     pub(crate) embedding: Option<QuantType>,
 }
 
-/// Types that only weights of their own kind fit: two or three values, all with one magnitude.
+/// Types that only weights of their own kind fit: two or three values, all with one magnitude. Whatever takes less than
+/// two and a half bits a weight is such a type (Q2_K, the smallest that is none, takes 2.6).
 pub(crate) fn needs_ternary(ty: QuantType) -> bool {
-    use QuantType::*;
-    matches!(ty, I2_S | TQ1_0 | TQ2_0 | Q1_0 | Q2_0 | Q2_0_G128 | PTQ1_0 | STQ1_0 | B1 | B1_64 | T2 | T3)
+    // Rows and columns that are whole groups and blocks of every type.
+    let (rows, cols) = (960, 15_360);
+    ty.tensor_bytes(rows, cols).is_some_and(|bytes| 2 * 8 * bytes < 5 * rows * cols)
 }
 
 /// Types that can be written, in the order of the registry. S2 is a sketch beside weights, not a type for them.
@@ -199,6 +201,14 @@ mod tests {
             (0..16).filter(|l| choice(wish, &format!("blk.{l}.ffn_down.weight"), 256, false) == Some(Q6_K)).collect();
         assert_eq!(more, [0, 1, 4, 7, 10, 13, 14, 15]);
         assert_eq!(choice(wish, "blk.0.attn_k.weight", 256, false), Some(Q4_K));
+    }
+
+    #[test]
+    fn ternary_types() {
+        let dense = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8R];
+        for ty in writable() {
+            assert_eq!(needs_ternary(ty), !dense.contains(&ty), "{ty:?}");
+        }
     }
 
     #[test]

@@ -90,6 +90,31 @@ fn measured_errors_are_those_of_the_file() {
     }
 }
 
+/// W1A1 as a user has it: signs of a seed are the same signs on every level and thread, in any batch.
+#[test]
+fn random_signs_of_a_seed() {
+    let folder = Folder::new("quantize-signs");
+    let model = folder.file("b1.gguf");
+    for ty in ["B1", "B1_64"] {
+        json(trill(&["quantize", &stories(), &model, ty, "--force", "--json"]));
+        let logits = |more: &[&str], scalar: bool| {
+            let tokens = ["logits", "-m", &model, "--tokens", "1,50,300,7,50,300,7,900", "--all", "--json"];
+            let mut command = trill(&[&tokens[..], more].concat());
+            if scalar {
+                command.env("TRILL_KERNELS", "scalar");
+            }
+            json(command)["logits"].clone()
+        };
+        let seeded = ["--stochastic-signs", "7"];
+        let random = logits(&seeded, false);
+        assert_eq!(random, logits(&[&seeded[..], &["-t", "2", "-b", "3"]].concat(), false), "{ty}");
+        assert_eq!(random, logits(&[&seeded[..], &["-t", "1"]].concat(), true), "{ty}");
+        let plain = logits(&[], false);
+        assert_eq!(plain, logits(&[], true), "{ty}");
+        assert!(random != plain && random != logits(&["--stochastic-signs", "8"], false), "{ty}");
+    }
+}
+
 #[test]
 fn wrong_requests_are_refused_and_leave_nothing() {
     let folder = Folder::new("quantize-refused");
@@ -119,6 +144,7 @@ fn wrong_requests_are_refused_and_leave_nothing() {
         (&[&model, folder.0.to_str().unwrap(), "Q4_0"], 73, "not the name of a file"),
         (&[&model, &out, "I2_S", "--pure"], 65, "token_embd.weight: the weights are not what I2_S can hold"),
         (&[&model, &out, "Q1_0"], 65, "% (rms)"),
+        (&[&model, &out, "T3R", "--pure"], 65, "token_embd.weight: the weights are not what T3R can hold"),
     ] {
         let (got, message) = refused(&[&["quantize"], arguments].concat());
         assert!(got == code && message.contains(says), "{arguments:?}: {got} {message}");

@@ -3,8 +3,10 @@
 
   compare.py --trill target/release/trill [--seeds 5] [--only qwen3] [-v]
   compare.py --trill "qemu-aarch64 -cpu cortex-a76 dist/trill-aarch64-linux-musl" --seeds 1
+  compare.py --trill target/release/trill --same "env TRILL_KERNELS=scalar target/release/trill" --same ...
 
 A case is one synthetic model and 12 tokens. It passes if
+- every `--same` (the program at another kernel level, or on another CPU) prints the same bits as `--trill`;
 - every position chooses the oracle's token, or one the oracle holds for nearly as likely (within a tenth of
   the logits' deviation);
 - the rms of all differences is under 3 % of the deviation of the logits. Both sides round activations to
@@ -88,13 +90,18 @@ def cases(seeds):
         yield dict(flags, seed=seed)
 
 
-def trill_logits(trill, path, tokens, ctx, arm64):
+def trill_says(trill, path, tokens, ctx, arm64):
+    """What `trill logits` prints: every f32 in digits that give its bits back."""
     command = [*trill, "logits", "-m", path, "--tokens", ",".join(map(str, tokens)), "--all", "--json", "-t", "1"]
     command += ["-c", str(ctx)] + (["--i2s-layout", "arm64"] if arm64 else [])
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"exit {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
-    return np.array(json.loads(done.stdout)["logits"])
+        raise RuntimeError(f"{' '.join(trill)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+    return done.stdout
+
+
+def trill_logits(trill, path, tokens, ctx, arm64):
+    return np.array(json.loads(trill_says(trill, path, tokens, ctx, arm64))["logits"])
 
 
 def judge(flags, want, got):
@@ -116,7 +123,7 @@ def judge(flags, want, got):
     return None, rms, best
 
 
-def run(trill, folder, index, flags):
+def run(trill, same, folder, index, flags):
     path = os.path.join(folder, f"{index}.gguf")
     flags = dict(flags)
     ctx = flags.pop("run_ctx", 256)
@@ -124,8 +131,12 @@ def run(trill, folder, index, flags):
     arm64 = flags["type"] == "I2_S_ARM64"
     tokens = np.random.default_rng(flags["seed"]).integers(0, flags.get("vocab", 512), 12).tolist()
     try:
+        said = trill_says(trill, path, tokens, ctx, arm64)
+        for other in same:
+            if trill_says(other, path, tokens, ctx, arm64) != said:
+                return f"other bits: {' '.join(other)}", 1, 1
         want = forward.Model(path, ctx, arm64).forward(tokens, act="auto", kv="f16")
-        return judge(flags, want, trill_logits(trill, path, tokens, ctx, arm64))
+        return judge(flags, want, np.array(json.loads(said)["logits"]))
     except RuntimeError as e:
         return str(e), 1, 1
     finally:
@@ -135,18 +146,20 @@ def run(trill, folder, index, flags):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--trill", required=True, help="the binary, with a runner before it if need be")
+    ap.add_argument("--same", action="append", default=[], metavar="COMMAND", help="another binary, level or CPU, which"
+                    " has to print the same bits; as often as needed")
     ap.add_argument("--seeds", type=int, default=5)
     ap.add_argument("--only", default="", help="only cases whose flags contain this text")
     ap.add_argument("--every", type=int, default=1, help="only every n-th case")
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("-v", action="store_true", help="a line for each case")
     a = ap.parse_args()
-    trill = shlex.split(a.trill)
+    trill, same = shlex.split(a.trill), [shlex.split(s) for s in a.same]
     describe = lambda f: " ".join(f"{k}={v}" for k, v in sorted(f.items()) if v != "")
     todo = [f for f in cases(a.seeds) if a.only in describe(f)][::a.every]
     table, failed = {}, 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(a.jobs) as pool:
-        results = pool.map(lambda item: run(trill, folder, *item), enumerate(todo))
+        results = pool.map(lambda item: run(trill, same, folder, *item), enumerate(todo))
         for done, (flags, (problem, rms, best)) in enumerate(zip(todo, results), 1):
             worst = table.setdefault((flags["arch"], flags["type"]), [0, 0.0, 0.0])
             table[flags["arch"], flags["type"]] = [worst[0] + 1, max(worst[1], rms), max(worst[2], best)]

@@ -3,12 +3,12 @@
 
   files.py --trill target/release/trill [--full]
 
-- The 2B-4T file's metadata as published (make_2b4t.py, small): `inspect` shows what was put right; a chat
-  prompt is rendered with the trained template token for token (the number of tokens read, and a greedy
-  answer that only those tokens give).
+- The 2B-4T file's metadata as published (make_2b4t.py, small): `inspect` shows what was put right. (chat.py
+  holds the conversations.)
 - I2_S, TQ1_0, TQ2_0 and Q2_0 files of one seed tell the same greedy text, up to near-ties.
 - What trill cannot compute is refused with exit code 65 and one line that names what and why.
-- `--full`: the whole shape of 2B-4T loads in under a second and takes the memory that `inspect` says.
+- `--full`: the file of 2B-4T's whole shape has the 24 keys and 332 tensors of the published one, loads in under a
+  second and takes the memory that `inspect` says.
 
 The last line is `N passed, N failed`. Needs numpy and regex.
 """
@@ -56,17 +56,43 @@ def repairs_are_shown(trill, folder):
     assert tokenizer["pre"] == "llama-bpe" and {128001, 128009} <= set(tokenizer["ends"]), tokenizer
 
 
-def the_trained_template_is_used(trill, folder):
-    path = os.path.join(folder, "2b4t.gguf")
-    make_2b4t.make(path, small=True)
-    model = forward.Model(path)
-    tok = vocab.Tokenizer(model.meta)
-    for message in ("Hello there", "  What's 12345 + 6?\n\nTwo lines.  ", "\u5ddd\u306f \U0001f30a"):
-        ids = tok.encode(f"User: {message.strip()}") + [128009] + tok.encode("Assistant: ", bos=False)
-        got = answer(trill, "run", "-m", path, "-p", message, "--chat", "-n", "6", "--temp", "0", "--ignore-eos")
-        assert got["timings"]["prompt_n"] == len(ids), (message, got["timings"]["prompt_n"], len(ids))
-        want = model.greedy(ids, 6, act="auto", kv="f16")
-        assert got["token_ids"] == want, (message, got["token_ids"], want)
+# ggml-model-i2_s.gguf at revision a1f2f1c7 of microsoft/bitnet-b1.58-2B-4T-gguf: its keys in their order. [n] is an array
+# of n entries, a tuple what a text contains.
+A = "bitnet-b1.58."
+PUBLISHED_KEYS = [
+    ("general.architecture", "bitnet-b1.58"), ("general.name", "bitnet2b"), (A + "vocab_size", 128256),
+    (A + "context_length", 4096), (A + "embedding_length", 2560), (A + "block_count", 30),
+    (A + "feed_forward_length", 6912), (A + "rope.dimension_count", 128), (A + "attention.head_count", 20),
+    (A + "attention.head_count_kv", 5), ("tokenizer.ggml.add_bos_token", True),
+    (A + "attention.layer_norm_rms_epsilon", 1e-5), (A + "rope.freq_base", 5e5), ("general.file_type", 40),
+    ("tokenizer.ggml.model", "gpt2"), ("tokenizer.ggml.tokens", [128256]), ("tokenizer.ggml.scores", [128256]),
+    ("tokenizer.ggml.token_type", [128256]), ("tokenizer.ggml.merges", [280147]),
+    ("tokenizer.ggml.bos_token_id", 128000), ("tokenizer.ggml.eos_token_id", 128001),
+    ("tokenizer.ggml.padding_token_id", 128001), ("tokenizer.chat_template", ("Human: ", "\\n\\nBITNETAssistant: ")),
+    ("general.quantization_version", 2),
+]
+
+
+def the_published_file_has_its_keys(path):
+    """That the whole file of make_2b4t.py is the published one but for its weights and most of its vocabulary."""
+    meta, tensors = g.read(path)
+    assert list(meta) == [k for k, _ in PUBLISHED_KEYS] and len(meta) == 24, list(meta)
+    for key, want in PUBLISHED_KEYS:
+        got = meta[key]
+        if key == "tokenizer.chat_template":
+            assert all(part in got for part in want) and "eot_id" not in got, got
+        elif isinstance(want, list):
+            assert [len(got)] == want, (key, len(got))
+        else:
+            assert got == (np.float32(want) if isinstance(want, float) else want), (key, got)
+    assert not any(meta["tokenizer.ggml.scores"])
+    special = {128000: "<|begin_of_text|>", 128001: "<|end_of_text|>", 128009: "<|eot_id|>"}
+    assert all(meta["tokenizer.ggml.tokens"][i] == t for i, t in special.items())
+    kinds = [t.kind for t in tensors.values()]
+    assert [kinds.count(k) for k in ("F32", "F16", "I2_S")] == [121, 1, 210] and len(kinds) == 332
+    size = lambda kind: sum(len(t.data) for t in tensors.values() if t.kind == kind)
+    assert (size("I2_S") - 210 * 32, size("F16"), size("F32")) == (521_011_200, 656_670_720, 1_761_280)
+    assert sum(int(np.prod(t.shape)) for t in tensors.values()) == 2_412_820_480
 
 
 # ---------------------------------------------------------------- one seed, several types
@@ -155,6 +181,7 @@ def other_faults_are_refused(trill, folder):
 def the_whole_shape_loads(trill, folder):
     path = os.path.join(folder, "full.gguf")
     make_2b4t.make(path)
+    the_published_file_has_its_keys(path)
     says = answer(trill, "inspect", path, "-c", "4096")["memory"]["peak_bytes"]
     loaded, peak = [], 0
     for _ in range(3):
@@ -172,7 +199,7 @@ def main():
     ap.add_argument("--trill", required=True)
     ap.add_argument("--full", action="store_true", help="also the 1.2 GB file")
     a = ap.parse_args()
-    tests = [repairs_are_shown, the_trained_template_is_used, files_of_one_seed_tell_one_text,
+    tests = [repairs_are_shown, files_of_one_seed_tell_one_text,
              types_without_a_meaning_are_refused, other_faults_are_refused]
     tests += [the_whole_shape_loads] if a.full else []
     failed = 0

@@ -20,6 +20,7 @@ import json
 import numpy as np
 
 import gguf_file
+import ties
 import vocab
 import weights
 from arch import ARCHS
@@ -28,33 +29,6 @@ F32, F64 = np.float32, np.float64
 
 
 # ---------------------------------------------------------------- activations
-
-class Rounding:
-    """np.rint, which remembers the values that lay within `near` of a tie and rounds those of them that are in
-    `other` the other way: two engines whose floats differ in the last bits may do either. A tie is known by
-    its place and value, so that an input which meets three matrices is rounded once."""
-
-    def __init__(self, near, other=()):
-        self.near, self.other, self.ties = near, set(other), {}
-
-    def __call__(self, v):
-        r = np.rint(v)
-        for at in np.flatnonzero(np.abs(np.abs(v - r) - 0.5) < self.near):
-            tie = int(at), float(v.flat[at])
-            self.ties[tie] = True
-            if tie in self.other:
-                r.flat[at] += np.sign(v.flat[at] - r.flat[at])
-        return r
-
-    def half(self, x):
-        """The same for rounding to f16, in units of its last place, of which f32 has only 2^13 parts: four times as
-        near."""
-        ulp = np.spacing(np.abs(x).astype(np.float16)).astype(F64)
-        wide = Rounding(4 * self.near, self.other)
-        r = wide(x / ulp)
-        self.ties.update(wide.ties)
-        return r * ulp
-
 
 def quant_i8(x, rint=np.rint):
     """I2_S: s = 127 / max(|x|, 1e-5), rounded half to even in f32."""
@@ -273,7 +247,7 @@ class Model:
         if self.arch.qk_norm == "after rope":
             q, k = self.norm(b + "attn_q_norm", q), self.norm(b + "attn_k_norm", k)
         if kv == "f16":
-            k, v = (self.rint.half(t) if isinstance(self.rint, Rounding) else half(t) for t in (k, v))
+            k, v = (self.rint.half(t) if isinstance(self.rint, ties.Rounding) else half(t) for t in (k, v))
         k, v = np.repeat(k, H // K, axis=1), np.repeat(v, H // K, axis=1)
         back = np.arange(n)[:, None] - np.arange(n)
         hidden = (back < 0) | (back >= self.window if local else False)

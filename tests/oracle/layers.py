@@ -7,10 +7,9 @@ End to end, two engines that round activations to int8 differ by a percent, beca
 one way in f32 and the other in f64, and the layers behind amplify it. Here nothing is behind. Each layer of a
 three-layer model becomes a model of its own: its embedding, which is its head too, holds in F32 the hidden states that
 enter this layer (one token for each position) and below them the identity, so both sides start from the same bits
-and some of the logits are the layer's normed output. Values within TIE of a rounding tie, to int8 or (keys and values)
-to f16, may go either way: where trill and the oracle differ, the oracle rounds such values the other way one after the
-other and keeps what brings it nearer. With the activations so agreed on, the error of the layer's output, as a share of what the layer adds to its input (rms over all positions
-and channels), has to be under 1e-4. The last line is `N passed, N failed`.
+and some of the logits are the layer's normed output. Where trill and the oracle differ, ties of rounding are agreed on,
+position by position (ties.py); then the error of the layer's output, as a share of what the layer adds to its input (rms
+over all positions and channels), has to be under 1e-4. The last line is `N passed, N failed`.
 """
 
 import argparse
@@ -29,9 +28,9 @@ import compare
 import forward
 import gguf_file as g
 import make_model
+import ties
 from arch import ARCHS
 
-TIE = 4e-3      # of a step
 LIMIT = 1e-4
 LAYERS, TOKENS, CTX = 3, 12, 256
 SHAPES = list(compare.SHAPES.values())
@@ -73,35 +72,20 @@ class Alone:
                 self.tensors)
 
 
-def oracle(model, rint):
-    """The layer's output after the final norm, and what the layer added, over the same norm."""
-    model.rint, trace = rint, {}
-    tokens = list(range(TOKENS))
-    logits = model.forward(tokens, act="auto", kv="f16", trace=trace)[:, TOKENS:TOKENS + model.hidden]
-    out = trace["blk.0.out"]
-    added = out - model.memo["embedding"].rows(tokens) * model.embedding_scale
-    return logits, np.sqrt((added ** 2).mean() / (out ** 2).mean())
-
-
 def agree(model, got):
     """(error over what the layer adds, before and after the ties are agreed on; how many went the other way)."""
-    rounding = forward.Rounding(TIE)
-    want, added = oracle(model, rounding)
-    error = lambda a: np.sqrt(((a - got) ** 2).mean()) / added
-    first = best = error(want)
-    kept, tried = set(), set()
-    # In the order of the computation, since a tie that goes the other way may make new ones behind it. What hardly
-    # helps is none that trill took; after one that helped, all others may help that did not before.
-    while best > LIMIT / 10:
-        tie = next((t for t in rounding.ties if t not in tried and t not in kept), None)
-        if tie is None:
-            break
-        tried.add(tie)
-        other = forward.Rounding(TIE, kept | {tie})
-        e = error(oracle(model, other)[0])
-        if e < 0.95 * best:
-            best, kept, tried, rounding = e, kept | {tie}, set(), other
-    return first, best, len(kept)
+    norm = lambda a: np.sqrt((a ** 2).sum(axis=1))
+
+    def errors(rounding, rows):
+        model.rint, trace, tokens = rounding, {}, list(range(rows))
+        logits = model.forward(tokens, act="auto", kv="f16", trace=trace)[:, TOKENS:TOKENS + model.hidden]
+        out = trace["blk.0.out"]
+        added = out - model.memo["embedding"].rows(tokens) * model.embedding_scale
+        return norm(logits - got[:rows]) / (norm(logits) * norm(added) / norm(out))
+
+    before, after, kept = ties.Agreement(errors, TOKENS, LIMIT / 10).find()
+    rms = lambda e: float(np.sqrt((e ** 2).mean()))
+    return rms(before), rms(after), kept
 
 
 def run(trill, folder, index, flags):

@@ -1,8 +1,8 @@
-"""A byte-level BPE vocabulary for test models, and the tokenizer that goes with it.
+"""A byte-level BPE vocabulary for test models, one in SentencePiece's form, and the tokenizers that go with them.
 
 The merges are learned from a few lines of text, so that the tokenizer of a test model really tokenizes.
-Text is split as Llama 3 does it (tokenizer.ggml.pre = llama-bpe), which needs the PyPI package `regex`;
-token ids in, token ids out needs nothing.
+Byte-level text is split as Llama 3 does it (tokenizer.ggml.pre = llama-bpe), which needs the PyPI package `regex`;
+all else needs nothing.
 """
 
 import functools
@@ -47,15 +47,11 @@ def _join(word, pair):
     return tuple(out)
 
 
-@functools.cache
-def learn_merges(limit):
-    """The most frequent pair first; among equals the one that sorts first. Words are split at spaces,
-    which is coarser than any pre-tokenizer and enough to learn from."""
+def _learn(texts, limit):
+    """The most frequent pair first; among equals the one that sorts first."""
     words = {}
-    for line in TEXT.splitlines():
-        for i, w in enumerate(line.split(" ")):
-            letters = tuple(LETTER[b] for b in ((" " if i else "") + w).encode())
-            words[letters] = words.get(letters, 0) + 1
+    for w in texts:
+        words[tuple(w)] = words.get(tuple(w), 0) + 1
     merges = []
     while len(merges) < limit:
         count = {}
@@ -68,6 +64,13 @@ def learn_merges(limit):
         merges.append(best)
         words = {_join(w, best): n for w, n in words.items()}
     return merges
+
+
+@functools.cache
+def learn_merges(limit):
+    """Words are split at spaces, which is coarser than any pre-tokenizer and enough to learn from."""
+    words = ((" " if i else "") + w for line in TEXT.splitlines() for i, w in enumerate(line.split(" ")))
+    return _learn([[LETTER[b] for b in w.encode()] for w in words], limit)
 
 
 def build(size, specials):
@@ -127,3 +130,40 @@ class Tokenizer:
             t = self.tokens[i]
             raw += t.encode() if self.types[i] == CONTROL else bytes(BYTE[c] for c in t)
         return raw.decode("utf-8", "replace")
+
+
+SPACE = "\u2581"  # in SentencePiece's tokens
+PIECE_MARKS = ["<unk>", "<s>", "</s>"]
+
+
+@functools.cache
+def build_pieces(size):
+    """(tokens, types, merges) as Llama 2's: marks, bytes, what merges make, characters. Every way to put a token
+    together from two others is a merge, as in tokenizer.json files made from SentencePiece models."""
+    words = [SPACE + w for line in TEXT.splitlines() for w in line.split(" ")]
+    characters = sorted({c for w in words for c in w})
+    made = dict.fromkeys(a + b for a, b in _learn(words, size - len(PIECE_MARKS) - 256 - len(characters)))
+    tokens = [*PIECE_MARKS, *(f"<0x{b:02X}>" for b in range(256)), *made, *characters]
+    known = set(tokens)
+    merges = [(t[:i], t[i:]) for t in made for i in range(1, len(t)) if t[:i] in known and t[i:] in known]
+    types = [2, CONTROL, CONTROL] + [6] * 256 + [NORMAL] * (len(made) + len(characters))
+    return tokens + [f"[PAD{i}]" for i in range(len(tokens), size)], types + [UNUSED] * (size - len(tokens)), merges
+
+
+class Pieces:
+    """The encoder of such a vocabulary, by its merges: one space in front, and bytes for what is no token."""
+
+    def __init__(self, tokens, merges):
+        self.ids = {t: i for i, t in enumerate(tokens)}
+        self.rank = {m: i for i, m in enumerate(merges)}
+
+    def encode(self, text):
+        w = []
+        for c in (SPACE + text.replace(" ", SPACE)) if text else "":
+            w += [c] if c in self.ids else [f"<0x{b:02X}>" for b in c.encode()]
+        while len(w) > 1:
+            at = min(range(len(w) - 1), key=lambda i: self.rank.get((w[i], w[i + 1]), len(self.rank)))
+            if (w[at], w[at + 1]) not in self.rank:
+                break
+            w[at:at + 2] = [w[at] + w[at + 1]]
+        return [self.ids[t] for t in w]

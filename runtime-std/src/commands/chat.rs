@@ -71,7 +71,7 @@ fn run(options: &Options) -> Outcome {
     };
     let mut opened = engine::open(options)?;
     let (machine, voice) = generate::load(options, &mut opened)?;
-    let conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?;
+    let conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?.thinking(options.think);
     let interactive = matches!(source, Source::Typed(_)) && is_terminal(0);
     let policy = options.context_policy.unwrap_or(Policy::Slide);
     let (screen, most) = (Screen::new(), options.predict);

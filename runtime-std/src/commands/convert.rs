@@ -20,7 +20,8 @@ pub(crate) const CONVERT: Command = Command {
     name: "convert",
     summary: "makes a GGUF file of a Hugging Face folder",
     usage: "convert FOLDER OUT.gguf [--pre NAME] [-t THREADS] [--json]",
-    notes: "FOLDER holds config.json, tokenizer.json and safetensors files of a BitNet, Llama, Qwen2 or Qwen3 model.\n\
+    notes: "FOLDER holds config.json, tokenizer.json (or tokenizer.model) and safetensors files of a BitNet, Llama, Qwen2 or\n\
+            Qwen3 model.\n\
             Ternary weights, packed or as masters to be rounded, become I2_S; all others stay as precise as they\n\
             are (trill quantize makes them smaller).",
     bit: 1 << 12,

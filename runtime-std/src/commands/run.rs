@@ -40,7 +40,8 @@ fn run(options: &Options) -> Outcome {
     let (mut machine, mut voice) = generate::load(options, &mut opened)?;
     let saved = open_session(options, &opened, &mut machine);
     let (tokens, conversation) = if options.chat {
-        let mut conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?;
+        let mut conversation =
+            Conversation::new(&opened, &voice.tokenizer, options.system_text())?.thinking(options.think);
         conversation.push(Role::User, input::utf8(text)?);
         (conversation.tokens(&voice.tokenizer)?, Some(conversation))
     } else {

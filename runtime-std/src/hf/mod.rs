@@ -1,8 +1,9 @@
-//! Models as Hugging Face folders hold them: `config.json`, `tokenizer.json` and safetensors files. Read for
-//! `trill convert`.
+//! Models as Hugging Face folders hold them: `config.json`, `tokenizer.json` (or `tokenizer.model`) and safetensors
+//! files. Read for `trill convert`.
 
 mod config;
 mod layout;
+mod sentencepiece;
 mod tensors;
 mod tokenizer;
 

@@ -1,19 +1,22 @@
-//! `tokenizer.json` and its companions, as GGUF keys. Byte-level BPE only: that is what BitNet, Falcon, Llama 3
-//! and Qwen have.
+//! `tokenizer.json`, or else `tokenizer.model`, and their companions, as GGUF keys: byte-level BPE as BitNet 2B-4T,
+//! Falcon, Llama 3 and Qwen have it, and SentencePiece's BPE ([`sentencepiece`]).
 
-use super::{Config, json_file, need_json_file};
+use super::{Config, json_file, sentencepiece};
 use crate::exit::{Code, Failure, Outcome};
 use crate::gguf_write::Metadata;
 use serde_json::Value as Json;
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use trill::gguf::{Value, keys::tokenizer as keys};
 
 /// Token types of GGUF.
-const NORMAL: i32 = 1;
-const CONTROL: i32 = 3;
+pub(super) const NORMAL: i32 = 1;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
+pub(super) const UNUSED: i32 = 5;
+pub(super) const BYTE: i32 = 6;
 
 /// Pre-tokenizers by the pattern that splits the text; the names are GGUF's.
 const BY_PATTERN: &[(&str, &str)] = &[
@@ -29,26 +32,29 @@ const BY_PATTERN: &[(&str, &str)] = &[
 
 /// Adds the tokenizer of `folder` to `out`. `pre` names the pre-tokenizer if the user did.
 pub(crate) fn tokenizer(folder: &Path, config: &Config, pre: Option<&str>, out: &mut Metadata) -> Outcome {
-    let file = need_json_file(folder, "tokenizer.json")?;
     let settings = json_file(folder, "tokenizer_config.json")?.unwrap_or(Json::Null);
-    let vocabulary = Vocabulary::read(&file, config.vocab).map_err(|f| f.about(&folder.join("tokenizer.json")))?;
-    let pre = match pre {
-        Some(name) => name,
-        None => pre_tokenizer(&file["pre_tokenizer"]).map_err(|f| f.about(&folder.join("tokenizer.json")))?,
+    let in_json = folder.join("tokenizer.json");
+    let (vocabulary, file) = match json_file(folder, "tokenizer.json")? {
+        Some(file) => (Vocabulary::of_json(&file, pre, config.vocab).map_err(|f| f.about(&in_json))?, file),
+        None => (of_model(folder, &settings, config.vocab)?, Json::Null),
     };
-    out.value(keys::MODEL, &Value::Str(b"gpt2"));
-    out.value(keys::PRE, &Value::Str(pre.as_bytes()));
-    out.strings(keys::TOKENS, vocabulary.tokens.iter().map(String::as_bytes));
-    out.i32s(keys::TOKEN_TYPE, &vocabulary.types);
-    out.strings(keys::MERGES, vocabulary.merges.iter().map(String::as_bytes));
-    for (key, which) in [(keys::BOS_ID, "bos"), (keys::EOS_ID, "eos"), (keys::PAD_ID, "pad")] {
-        if let Some(id) = special(&settings, which, &vocabulary).or_else(|| config.token_id(which)) {
+    vocabulary.describe(out);
+    let special = |which: &str| {
+        let said = special(&settings, which, &vocabulary).or_else(|| config.token_id(which));
+        said.or_else(|| vocabulary.special.iter().find(|s| s.0 == which).map(|s| s.1))
+    };
+    for (key, which) in [(keys::BOS_ID, "bos"), (keys::EOS_ID, "eos"), (keys::UNK_ID, "unk"), (keys::PAD_ID, "pad")] {
+        if let Some(id) = special(which) {
             out.value(key, &Value::U32(id));
         }
     }
-    let bos = special(&settings, "bos", &vocabulary).or_else(|| config.token_id("bos"));
-    let said = settings["add_bos_token"].as_bool();
-    let adds = said.unwrap_or_else(|| bos.is_some_and(|id| starts_with(&file["post_processor"], &vocabulary, id)));
+    let bos = special("bos");
+    // Where nothing is said, transformers' own class for such a file puts it.
+    let adds = match (settings["add_bos_token"].as_bool(), bos) {
+        (Some(said), _) => said,
+        (None, Some(id)) => file.is_null() || starts_with(&file["post_processor"], &vocabulary, id),
+        (None, None) => false,
+    };
     out.value(keys::ADD_BOS, &Value::Bool(adds && bos.is_some()));
     if let Some(template) = chat_template(folder, &settings)? {
         out.value(keys::CHAT_TEMPLATE, &Value::Str(template.as_bytes()));
@@ -56,50 +62,137 @@ pub(crate) fn tokenizer(folder: &Path, config: &Config, pre: Option<&str>, out: 
     Ok(())
 }
 
-struct Vocabulary {
-    tokens: Vec<String>,
-    types: Vec<i32>,
-    /// Pairs joined by a space.
-    merges: Vec<String>,
+/// The vocabulary of `tokenizer.model`, with the tokens that others of the folder's files add to it.
+fn of_model(folder: &Path, settings: &Json, size: usize) -> Outcome<Vocabulary> {
+    let path = folder.join("tokenizer.model");
+    let bytes = match fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Failure::new(Code::NoInput, "holds no tokenizer.json and no tokenizer.model")
+                .remedy("give the folder of a model downloaded from Hugging Face")
+                .about(folder));
+        }
+        Err(e) => return Err(Failure::file(&path, &e)),
+        Ok(bytes) => bytes,
+    };
+    let mut vocabulary = sentencepiece::of_model(&bytes, size).map_err(|f| f.about(&path))?;
+    let mut add = |id: Option<u64>, text: Option<&str>, special| vocabulary.add(id, text, special);
+    if let Some(more) = json_file(folder, "added_tokens.json")? {
+        for (text, id) in more.as_object().into_iter().flatten() {
+            add(id.as_u64(), Some(text), false).map_err(|f| f.about(&folder.join("added_tokens.json")))?;
+        }
+    }
+    for (id, token) in settings["added_tokens_decoder"].as_object().into_iter().flatten() {
+        let special = token["special"].as_bool().unwrap_or(false);
+        add(id.parse().ok(), token["content"].as_str(), special)
+            .map_err(|f| f.about(&folder.join("tokenizer_config.json")))?;
+    }
+    Ok(vocabulary)
+}
+
+/// The tokens of a folder.
+pub(super) struct Vocabulary {
+    /// Texts by id; ids that nobody names are unused.
+    pub(super) tokens: Vec<String>,
+    pub(super) types: Vec<i32>,
+    pub(super) form: Form,
+    /// Tokens with a task that the vocabulary itself names, and their ids.
+    pub(super) special: Vec<(&'static str, u32)>,
+}
+
+/// How texts are put together from tokens.
+pub(super) enum Form {
+    /// Byte-level BPE: pairs joined by a space, and the name of the pre-tokenizer.
+    Merges { merges: Vec<String>, pre: String },
+    /// SentencePiece: a score for each token, and whether a text starts with a space.
+    Scores { scores: Vec<f32>, space_first: bool },
 }
 
 impl Vocabulary {
-    /// `size` tokens; ids that nobody names are unused.
-    fn read(file: &Json, size: usize) -> Outcome<Self> {
-        let bad = |what: &str| Failure::new(Code::Data, what);
+    /// `size` places for tokens.
+    pub(super) fn empty(size: usize) -> Self {
+        let tokens = (0..size).map(|i| format!("[PAD{i}]")).collect();
+        let form = Form::Merges { merges: Vec::new(), pre: String::new() };
+        Vocabulary { tokens, types: vec![UNUSED; size], form, special: Vec::new() }
+    }
+
+    fn of_json(file: &Json, pre: Option<&str>, size: usize) -> Outcome<Self> {
         let model = &file["model"];
-        let byte_level = mentions(&file["pre_tokenizer"], "ByteLevel") || mentions(&file["decoder"], "ByteLevel");
-        if model["type"].as_str().is_some_and(|t| t != "BPE") || !byte_level {
-            return Err(bad("is not a byte-level BPE tokenizer; trill converts no other kind")
+        let mut vocabulary = Self::empty(size);
+        let entries = model["vocab"].as_object();
+        let kind = model["type"].as_str().unwrap_or("BPE");
+        let (Some(entries), "BPE") = (entries, kind) else {
+            return Err(bad(&format!("is a {kind} tokenizer; trill converts byte-level BPE and SentencePiece's BPE"))
                 .remedy("convert the folder with llama.cpp's convert_hf_to_gguf.py"));
-        }
-        let mut tokens = vec![None; size];
-        let mut types = vec![UNUSED; size];
-        let mut put = |id: Option<u64>, text: Option<&str>, ty: i32| {
-            let at = id.and_then(|id| usize::try_from(id).ok()).filter(|at| *at < size);
-            let (Some(at), Some(text)) = (at, text) else {
-                return Err(bad(&format!("a token has no text, or an id beyond the {size} of config.json")));
-            };
-            tokens[at] = Some(text.to_owned());
-            types[at] = ty;
-            Ok(())
         };
-        let entries = model["vocab"].as_object().ok_or_else(|| bad("has no vocabulary"))?;
         for (text, id) in entries {
-            put(id.as_u64(), Some(text), NORMAL)?;
+            vocabulary.put(id.as_u64(), Some(text), NORMAL)?;
+        }
+        let pairs: Option<Vec<_>> = model["merges"].as_array().and_then(|m| m.iter().map(pair).collect());
+        let pairs = pairs.ok_or_else(|| bad("has no list of merges"))?;
+        let byte_level = mentions(&file["pre_tokenizer"], "ByteLevel") || mentions(&file["decoder"], "ByteLevel");
+        if byte_level {
+            let pre = pre.map_or_else(|| pre_tokenizer(&file["pre_tokenizer"]), Ok)?.to_owned();
+            let merges = pairs.iter().map(|(a, b)| format!("{a} {b}")).collect();
+            vocabulary.form = Form::Merges { merges, pre };
+        } else {
+            sentencepiece::of_json(file, &pairs, &mut vocabulary)?;
         }
         for added in file["added_tokens"].as_array().into_iter().flatten() {
             let control = added["special"].as_bool().unwrap_or(false);
-            put(added["id"].as_u64(), added["content"].as_str(), if control { CONTROL } else { USER_DEFINED })?;
+            vocabulary.add(added["id"].as_u64(), added["content"].as_str(), control)?;
         }
-        let tokens = tokens.into_iter().enumerate().map(|(i, t)| t.unwrap_or_else(|| format!("[PAD{i}]"))).collect();
-        let merge = |m: &Json| match (m.as_str(), m[0].as_str(), m[1].as_str()) {
-            (Some(pair), ..) => Some(pair.to_owned()),
-            (None, Some(a), Some(b)) => Some(format!("{a} {b}")),
-            _ => None,
+        Ok(vocabulary)
+    }
+
+    /// Gives place `id` to a token.
+    pub(super) fn put(&mut self, id: Option<u64>, text: Option<&str>, ty: i32) -> Outcome {
+        let size = self.tokens.len();
+        let at = id.and_then(|id| usize::try_from(id).ok()).filter(|at| *at < size);
+        let (Some(at), Some(text)) = (at, text) else {
+            return Err(bad(&format!("a token has no text, or an id beyond the {size} of config.json")));
         };
-        let merges = model["merges"].as_array().and_then(|m| m.iter().map(merge).collect::<Option<Vec<_>>>());
-        Ok(Vocabulary { tokens, types, merges: merges.ok_or_else(|| bad("has no list of merges"))? })
+        text.clone_into(&mut self.tokens[at]);
+        self.types[at] = ty;
+        Ok(())
+    }
+
+    /// Adds a token that is matched as a whole.
+    fn add(&mut self, id: Option<u64>, text: Option<&str>, control: bool) -> Outcome {
+        let known = id.and_then(|id| self.types.get(usize::try_from(id).ok()?)).copied();
+        // SentencePiece writes a space as U+2581 in its own tokens; what is matched as a whole is matched as it stands.
+        let plain = match self.form {
+            Form::Scores { .. } if !control => text.map(|t| t.replace(sentencepiece::SPACE, " ")),
+            _ => text.map(str::to_owned),
+        };
+        let ty = match known {
+            Some(UNKNOWN) => UNKNOWN,
+            _ if control => CONTROL,
+            _ => USER_DEFINED,
+        };
+        self.put(id, plain.as_deref(), ty)
+    }
+
+    fn describe(&self, out: &mut Metadata) {
+        let (model, pre) = match &self.form {
+            Form::Merges { pre, .. } => ("gpt2", pre.as_str()),
+            Form::Scores { .. } => ("llama", "default"),
+        };
+        out.value(keys::MODEL, &Value::Str(model.as_bytes()));
+        out.value(keys::PRE, &Value::Str(pre.as_bytes()));
+        out.strings(keys::TOKENS, self.tokens.iter().map(String::as_bytes));
+        if let Form::Scores { scores, .. } = &self.form {
+            out.f32s(keys::SCORES, scores);
+        }
+        out.i32s(keys::TOKEN_TYPE, &self.types);
+        match &self.form {
+            Form::Merges { merges, .. } => out.strings(keys::MERGES, merges.iter().map(String::as_bytes)),
+            Form::Scores { space_first, .. } => out.value(keys::ADD_SPACE_PREFIX, &Value::Bool(*space_first)),
+        }
+    }
+
+    /// The id of each text.
+    pub(super) fn ids(&self) -> HashMap<&str, usize> {
+        self.tokens.iter().enumerate().map(|(id, text)| (text.as_str(), id)).collect()
     }
 
     fn id(&self, text: &str) -> Option<u32> {
@@ -107,8 +200,22 @@ impl Vocabulary {
     }
 }
 
+/// Something is wrong with the file.
+pub(super) fn bad(what: &str) -> Failure {
+    Failure::new(Code::Data, what)
+}
+
+/// The two parts of a merge: a list of two texts, or, in older files, a text with a space between.
+fn pair(merge: &Json) -> Option<(&str, &str)> {
+    match (merge.as_str(), merge[0].as_str(), merge[1].as_str()) {
+        (Some(pair), ..) => pair.split_once(' '),
+        (None, Some(a), Some(b)) => Some((a, b)),
+        _ => None,
+    }
+}
+
 /// Whether an object of this `type` is in `value`, at any depth.
-fn mentions(value: &Json, kind: &str) -> bool {
+pub(super) fn mentions(value: &Json, kind: &str) -> bool {
     match value {
         Json::Object(map) => map.get("type").is_some_and(|t| t == kind) || map.values().any(|v| mentions(v, kind)),
         Json::Array(items) => items.iter().any(|v| mentions(v, kind)),
@@ -177,25 +284,35 @@ mod tests {
         })
     }
 
+    fn read(file: &Json, size: usize) -> Outcome<Vocabulary> {
+        Vocabulary::of_json(file, None, size)
+    }
+
+    fn merges(v: &Vocabulary) -> &[String] {
+        let Form::Merges { merges, pre } = &v.form else { panic!("not byte-level") };
+        assert_eq!(pre, "llama-bpe");
+        merges
+    }
+
     #[test]
     fn a_vocabulary() {
-        let v = Vocabulary::read(&file(), 6).unwrap();
+        let v = read(&file(), 6).unwrap();
         assert_eq!(v.tokens, ["a", "b", "ab", "<s>", "<tool>", "[PAD5]"]);
         assert_eq!(v.types, [NORMAL, NORMAL, NORMAL, CONTROL, USER_DEFINED, UNUSED]);
-        assert_eq!(v.merges, ["a b"]);
+        assert_eq!(merges(&v), ["a b"]);
         assert!(starts_with(&file()["post_processor"], &v, 3));
         assert!(!starts_with(&Json::Null, &v, 3));
         assert_eq!(special(&json!({"bos_token": {"content": "<s>"}, "eos_token": "b"}), "bos", &v), Some(3));
-        assert!(Vocabulary::read(&file(), 4).is_err());
+        assert!(read(&file(), 4).is_err());
     }
 
     #[test]
     fn older_files_write_merges_as_strings() {
         let mut file = file();
         file["model"]["merges"] = json!(["a b"]);
-        assert_eq!(Vocabulary::read(&file, 6).unwrap().merges, ["a b"]);
+        assert_eq!(merges(&read(&file, 6).unwrap()), ["a b"]);
         file["model"]["merges"] = json!([["a"]]);
-        assert!(Vocabulary::read(&file, 6).is_err());
+        assert!(read(&file, 6).is_err());
     }
 
     #[test]
@@ -209,9 +326,11 @@ mod tests {
     }
 
     #[test]
-    fn sentencepiece_is_refused() {
-        let mut file = file();
-        file["pre_tokenizer"] = json!({"type": "Metaspace"});
-        assert!(Vocabulary::read(&file, 6).map(|_| ()).unwrap_err().message.contains("byte-level"));
+    fn other_kinds_are_refused() {
+        for kind in ["Unigram", "WordPiece"] {
+            let mut file = file();
+            file["model"]["type"] = json!(kind);
+            assert!(read(&file, 6).map(|_| ()).unwrap_err().message.contains(kind));
+        }
     }
 }

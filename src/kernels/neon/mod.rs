@@ -26,6 +26,8 @@ mod signs;
 mod ternary;
 mod weight;
 
+pub(super) use dot::prefetch;
+
 use super::scalar::BASE;
 use super::{FloatKernels, Kernels};
 use crate::kv_cache::format::{Q2, Q3, Q4, Q8};

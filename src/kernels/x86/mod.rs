@@ -6,6 +6,17 @@ use core::arch::x86_64::{
     _mm_set1_epi8, _mm_set1_epi64x, _mm_setr_epi8, _mm_shuffle_epi8, _mm_srl_epi16,
 };
 
+/// The array of what the body gives for each value. `array::map` would be a function of its own without the level's
+/// features, which calls one for each instruction.
+macro_rules! each {
+    ($v:ident in [$($x:expr),*] => $body:expr) => {
+        [$({
+            let $v = $x;
+            $body
+        }),*]
+    };
+}
+
 mod attend;
 mod floats;
 mod rows;
