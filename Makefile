@@ -49,7 +49,7 @@ golden: $(SMOLLM2) .venv/python.stamp ## make the golden values again from llama
 	.venv/bin/python tests/golden/make_tokenizer_golden.py tests/golden/tokenizer
 
 kernel-report: ## cycles of the aarch64 inner loops on a Cortex-A76 and others, as llvm-mca models them
-	@tools/need.sh llvm-mca llvm
+	@compgen -c llvm-mca- | grep -qE 'mca-(1[7-9]|[2-9][0-9])$$' || tools/need.sh llvm-mca-19 llvm-19
 	tools/kernel-report.sh
 
 clean: ## remove what was built (models/ and .venv/ stay)
@@ -71,12 +71,14 @@ tools:
 	cargo fmt --version >/dev/null 2>&1 || { echo "installing rustfmt and clippy"; rustup component add rustfmt clippy; }
 	tools/cross-toolchain.sh >/dev/null
 
+# llama.cpp without AMX: where a virtual machine shows these instructions and forbids them, it ends with SIGSEGV.
 # For golden values and comparisons with peers; the tests need Python only for tools/oracle.sh, which helps itself.
 .venv/python.stamp: tools/requirements.txt
 	@tools/need.sh c++ g++
 	echo "installing into .venv: $$(grep -v '^#' $< | paste -sd ' ') (llama.cpp is compiled: some minutes)"
 	python3 -m venv .venv
-	.venv/bin/python -m pip install -q -r $<
+	[ "$$(uname -m)" != x86_64 ] || export CMAKE_ARGS="-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8"
+	.venv/bin/python -m pip install -q --no-cache-dir -r $<
 	touch $@
 
 FORCE:

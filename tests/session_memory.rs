@@ -49,7 +49,9 @@ fn every_size_below_the_need_is_a_typed_error() {
     }
     let gguf = Gguf::parse(&bytes, &mut index.carver(index_bytes)).unwrap();
     let mut tried = 0;
-    for (k, v) in [(KvType::F16, KvType::F16), (KvType::Q8, KvType::Q4), (KvType::Q2, KvType::Q2)] {
+    for (k, v) in
+        [(KvType::F16, KvType::F16), (KvType::Q8, KvType::Q4), (KvType::Q2, KvType::Q2), (KvType::Q3, KvType::Q2)]
+    {
         let config = config(24, k, v);
         let mut measure = Carver::measure();
         assert_eq!(lay_out(&gguf, config, &mut measure), Ok(None));

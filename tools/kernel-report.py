@@ -11,6 +11,7 @@ measurement.
 """
 
 import argparse
+import functools
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ MODELS = {
     "dotprod": ["-mcpu=neoverse-n1", "-mattr=+dotprod", "-dispatch=4"],
     "i8mm": ["-mcpu=neoverse-n2", "-mattr=+dotprod,+i8mm"],
 }
+OLDEST = 17  # of LLVM: before it, neoverse-n1 means the Cortex-A57
 TILE_GOAL = 24.0  # multiply-adds per cycle
 MACS = {"sdot": 16, "smmla": 32, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
 # Share of the products in a telescoped base-3 loop that are weights: six for five rows, two for one digit.
@@ -41,12 +43,18 @@ TYPE_NAMES = {"I2S": "I2_S", "I2SArm": "I2_S_ARM", "Q2_0G128": "Q2_0_G128", "Q1_
 TYPE_NAMES |= {"Q2_0R16": "Q2_0_R16", "Q2_0G128R16": "Q2_0_G128_R16", "TQ2_0R16": "TQ2_0_R16"}
 
 
+@functools.cache
 def tool(name):
     """The newest installed version of an LLVM tool."""
-    for candidate in [*(f"{name}-{v}" for v in range(40, 16, -1)), name]:
+    for candidate in [*(f"{name}-{v}" for v in range(40, OLDEST - 1, -1)), name]:
         if shutil.which(candidate):
-            return candidate
-    sys.exit(f"kernel-report: {name} not found; install Debian's llvm package")
+            break
+    else:
+        sys.exit(f"kernel-report: {name} not found; install Debian's llvm package")
+    said = subprocess.run([candidate, "--version"], capture_output=True, text=True).stdout
+    if (m := re.search(r"version (\d+)", said)) and int(m[1]) < OLDEST:
+        sys.exit(f"kernel-report: {candidate} is LLVM {m[1]}; from {OLDEST} on there is a model of the Neoverse N1")
+    return candidate
 
 
 def functions(path):

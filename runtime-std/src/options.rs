@@ -95,6 +95,7 @@ pub(crate) struct Options {
     pub(crate) repetitions: usize,
     pub(crate) bench_prompt: usize,
     pub(crate) bench_generate: usize,
+    pub(crate) bench_depth: usize,
     /// Layers asked to go to a GPU.
     pub(crate) gpu_layers: i64,
 }
@@ -152,6 +153,7 @@ impl Default for Options {
             repetitions: 5,
             bench_prompt: 512,
             bench_generate: 128,
+            bench_depth: 0,
             gpu_layers: 0,
         }
     }

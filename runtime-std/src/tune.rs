@@ -4,7 +4,7 @@
 
 use crate::exit::{Failure, Outcome, reason};
 use crate::host::affinity::Cores;
-use crate::host::clock::Stopwatch;
+use crate::host::clock::{Stopwatch, cpu_seconds};
 use crate::host::threads::Pool;
 use crate::pack::target::noise;
 use std::fs;
@@ -23,6 +23,8 @@ const ROUNDS: u32 = 3;
 const COUNTS: usize = 12;
 /// A larger count must be faster by this to be taken: the cores have other work, too.
 const MARGIN: f64 = 1.03;
+/// Threads that got less than this of their cores were measured beside other work: that says nothing for later.
+const UNDISTURBED: f64 = 0.9;
 /// Bytes of weights for measuring without a model: beyond every cache of a small machine.
 const BYTES: usize = 48 << 20;
 /// Weights in a row of them.
@@ -40,6 +42,8 @@ pub(crate) struct Speed {
     pub(crate) threads: usize,
     /// Passes, or tokens, in a second.
     pub(crate) per_second: f64,
+    /// What the threads got of as many cores, in the best round.
+    pub(crate) cores: f64,
 }
 
 /// The counts worth measuring up to `most`: all, or all small ones and some of the others.
@@ -59,19 +63,21 @@ pub(crate) fn counts(most: usize) -> Vec<usize> {
 /// Measures each count: `pass` does a unit of work with the threads of a pool.
 pub(crate) fn measure(counts: &[usize], cores: &Cores, pass: &mut dyn FnMut(&Pool) -> Outcome) -> Outcome<Vec<Speed>> {
     let slot = BUDGET / (ROUNDS * u32::try_from(counts.len()).unwrap_or(1).max(1));
-    let mut speeds: Vec<Speed> = counts.iter().map(|&threads| Speed { threads, per_second: 0.0 }).collect();
+    let mut speeds: Vec<Speed> = counts.iter().map(|&threads| Speed { threads, per_second: 0.0, cores: 0.0 }).collect();
     for _ in 0..ROUNDS {
         for speed in &mut speeds {
             let pool = Pool::new(speed.threads, cores);
             pool.wait_for_all();
             // The first pass wakes the threads and fills the caches.
             pass(&pool)?;
-            let (clock, mut passes) = (Stopwatch::start(), 0u32);
+            let (clock, before, mut passes) = (Stopwatch::start(), cpu_seconds(), 0u32);
             while passes == 0 || clock.elapsed() < slot {
                 pass(&pool)?;
                 passes += 1;
             }
-            speed.per_second = speed.per_second.max(f64::from(passes) / clock.seconds().max(1e-9));
+            let (seconds, ran) = (clock.seconds().max(1e-9), cpu_seconds() - before);
+            speed.per_second = speed.per_second.max(f64::from(passes) / seconds);
+            speed.cores = speed.cores.max(ran / (seconds * speed.threads as f64));
             crate::generate::stop_if_interrupted()?;
         }
     }
@@ -110,9 +116,14 @@ pub(crate) fn measure_streams(kernels: &Kernels, counts: &[usize], cores: &Cores
 }
 
 /// The count to take: the fewest threads that are about as fast as any.
-pub(crate) fn best(speeds: &[Speed]) -> usize {
+fn best(speeds: &[Speed]) -> usize {
     let fastest = speeds.iter().fold(0f64, |m, s| m.max(s.per_second));
     speeds.iter().find(|s| s.per_second * MARGIN >= fastest).map_or(1, |s| s.threads)
+}
+
+/// Whether other work took the cores while this was measured.
+fn disturbed(speeds: &[Speed]) -> bool {
+    speeds.iter().any(|s| s.cores < UNDISTURBED)
 }
 
 /// The file that remembers; `None` where there is no place for it.
@@ -123,7 +134,7 @@ pub(crate) fn file() -> Option<PathBuf> {
 }
 
 /// What a count of threads is remembered for: the CPU, and what of it this process may use.
-fn key(cores: &Cores) -> String {
+pub(crate) fn key(cores: &Cores) -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find(|l| l.split(':').next().is_some_and(|key| key.trim() == name))?;
@@ -175,8 +186,26 @@ fn read(path: &Path) -> Result<Vec<(usize, String)>, String> {
     text.lines().enumerate().map(told).collect()
 }
 
+/// What to do from now on, after measuring.
+pub(crate) struct Verdict {
+    /// The best count; the default where other work disturbed the measurement.
+    pub(crate) threads: usize,
+    pub(crate) remembered: bool,
+}
+
+/// The best count, remembered for this machine. One that was measured beside other work would mislead for good: it is
+/// said, and nothing changes.
+pub(crate) fn settle(speeds: &[Speed], cores: &Cores) -> Verdict {
+    if disturbed(speeds) {
+        log::warn!("other programs took the cores meanwhile: not remembered; `trill tune` measures again");
+        return Verdict { threads: threads(cores), remembered: false };
+    }
+    let threads = best(speeds);
+    Verdict { threads, remembered: remember(threads, cores) }
+}
+
 /// Remembers `threads` for this machine; the file's other lines stay. Where that fails it is said, and nothing else.
-pub(crate) fn remember(threads: usize, cores: &Cores) -> bool {
+fn remember(threads: usize, cores: &Cores) -> bool {
     let Some(path) = file() else {
         log::warn!("not remembered: neither XDG_CACHE_HOME nor HOME is set");
         return false;
@@ -223,11 +252,18 @@ mod tests {
     #[test]
     fn the_fewest_threads_that_are_as_fast_win() {
         let speeds = |all: &[f64]| -> Vec<Speed> {
-            all.iter().enumerate().map(|(i, &s)| Speed { threads: i + 1, per_second: s }).collect()
+            all.iter().enumerate().map(|(i, &s)| Speed { threads: i + 1, per_second: s, cores: 1.0 }).collect()
         };
         assert_eq!(best(&speeds(&[9.3, 13.2, 13.3, 11.6])), 2);
         assert_eq!(best(&speeds(&[1.0, 1.9, 2.8, 3.7])), 4);
         assert_eq!(best(&[]), 1);
+    }
+
+    #[test]
+    fn threads_that_lacked_their_cores_tell_nothing() {
+        let speeds = |cores: [f64; 2]| [1, 2].map(|n| Speed { threads: n, per_second: 1.0, cores: cores[n - 1] });
+        assert!(!disturbed(&speeds([0.99, 0.95])));
+        assert!(disturbed(&speeds([1.0, 0.6])));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `float_kernels!` makes one level's table.
 
 use crate::numeric::{exp, round_even, tanh, tree16};
+use crate::quant::{QuantType, RowSpan, s2_residual, s2_step};
 
 /// Defines `FLOAT`, the [`super::FloatKernels`] of the surrounding module, compiled with the given target
 /// features.
@@ -10,7 +11,8 @@ macro_rules! float_kernels {
     ($($feature:literal)?) => {
         mod float_level {
             use crate::kernels::{KvRows, attend, float};
-            use crate::kv_cache::format::{F16, Q2, Q4, Q8, RowFormat};
+            use crate::kv_cache::format::{F16, Q2, Q3, Q4, Q8, RowFormat};
+            use crate::quant::RowSpan;
             $(#[target_feature(enable = $feature)])?
             pub(super) fn quantize_none(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [i16]) -> i32 { 0 }
             $(#[target_feature(enable = $feature)])?
@@ -38,6 +40,8 @@ macro_rules! float_kernels {
             $(#[target_feature(enable = $feature)])?
             pub(super) fn softmax(scores: &mut [f32]) -> f32 { float::softmax(scores) }
             $(#[target_feature(enable = $feature)])?
+            pub(super) fn bounds(w: &RowSpan<'_>, far: f32, near: f32, bounds: &mut [f32]) { float::bounds(w, far, near, bounds) }
+            $(#[target_feature(enable = $feature)])?
             pub(super) fn store_f16(values: &[f32], row: &mut [u8]) { F16::store(values, row) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn scores_f16(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, F16>(attend::Plain, q, head_dim, k, scale, out) }
@@ -61,6 +65,12 @@ macro_rules! float_kernels {
             pub(super) fn scores_q2(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, Q2>(attend::Plain, q, head_dim, k, scale, out) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn mix_q2(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, Q2>(attend::Plain, weights, head_dim, v, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn store_q3(values: &[f32], row: &mut [u8]) { Q3::store(values, row) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn scores_q3(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) { attend::scores::<_, Q3>(attend::Plain, q, head_dim, k, scale, out) }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) fn mix_q3(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) { attend::mix::<_, Q3>(attend::Plain, weights, head_dim, v, out) }
         }
 
         const FLOAT: $crate::kernels::FloatKernels = $crate::kernels::FloatKernels {
@@ -79,9 +89,10 @@ macro_rules! float_kernels {
             rope_norm: float_level::rope_norm,
             hadamard: float_level::hadamard,
             softmax: float_level::softmax,
-            kv_store: [float_level::store_f16, float_level::store_q8, float_level::store_q4, float_level::store_q2],
-            scores: [float_level::scores_f16, float_level::scores_q8, float_level::scores_q4, float_level::scores_q2],
-            mix: [float_level::mix_f16, float_level::mix_q8, float_level::mix_q4, float_level::mix_q2],
+            bounds: float_level::bounds,
+            kv_store: [float_level::store_f16, float_level::store_q8, float_level::store_q4, float_level::store_q2, float_level::store_q3],
+            scores: [float_level::scores_f16, float_level::scores_q8, float_level::scores_q4, float_level::scores_q2, float_level::scores_q3],
+            mix: [float_level::mix_f16, float_level::mix_q8, float_level::mix_q4, float_level::mix_q2, float_level::mix_q3],
         };
     };
 }
@@ -247,4 +258,15 @@ pub(super) fn softmax(s: &mut [f32]) -> f32 {
         acc[j] += *v;
     }
     1.0 / tree16(&acc)
+}
+
+#[inline(always)]
+pub(super) fn bounds(w: &RowSpan<'_>, far: f32, near: f32, bounds: &mut [f32]) {
+    let groups = w.data.chunks_exact(w.row_bytes);
+    for (group, bounds) in groups.zip(bounds.chunks_mut(QuantType::S2.lanes())) {
+        for (lane, bound) in bounds.iter_mut().enumerate() {
+            let (residual, step) = (s2_residual(group, lane), s2_step(group, lane));
+            *bound += libm::sqrtf(residual * residual * far + step * step * near);
+        }
+    }
 }

@@ -19,9 +19,12 @@ use crate::quant::{ActKind, Acts, QuantType, RowSpan};
 mod attend;
 #[macro_use]
 mod float;
+mod gather;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 mod scalar;
+
+pub(crate) use gather::gather;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -72,6 +75,8 @@ pub type ScoresFn = unsafe fn(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale:
 pub type SoftmaxFn = unsafe fn(scores: &mut [f32]) -> f32;
 /// `out_g = sum_i weights[g * range.len() + i] * v_i`, positions ascending.
 pub type MixFn = unsafe fn(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]);
+/// Upper bounds of logits from those of their sketch `w` (S2): `bounds[r] += sqrt(residual_r^2 * far + step_r^2 * near)`.
+pub type BoundsFn = unsafe fn(w: &RowSpan<'_>, far: f32, near: f32, bounds: &mut [f32]);
 /// Normalised Walsh-Hadamard transform of one head, in place; its own inverse.
 pub type HadamardFn = unsafe fn(head: &mut [f32]);
 
@@ -143,6 +148,8 @@ pub struct FloatKernels {
     pub hadamard: HadamardFn,
     /// Softmax without its division.
     pub softmax: SoftmaxFn,
+    /// For screening the head.
+    pub bounds: BoundsFn,
     /// Indexed by [`KvType`].
     pub kv_store: [StoreFn; KvType::COUNT],
     /// Indexed by [`KvType`] of the keys.
@@ -289,6 +296,16 @@ impl Kernels {
     pub fn softmax(&self, scores: &mut [f32]) -> f32 {
         // SAFETY: the table was selected for this CPU.
         unsafe { (self.float.softmax)(scores) }
+    }
+
+    /// See [`BoundsFn`].
+    ///
+    /// # Panics
+    /// If `w` is not S2 of that many rows: a bug of the caller.
+    pub fn bounds(&self, w: &RowSpan<'_>, far: f32, near: f32, bounds: &mut [f32]) {
+        assert!(QuantType::S2.row_bytes(w.cols) == Some(w.row_bytes) && bounds.len() == w.rows);
+        // SAFETY: the table was selected for this CPU; the type was checked above.
+        unsafe { (self.float.bounds)(w, far, near, bounds) }
     }
 
     /// See [`ScoresFn`].

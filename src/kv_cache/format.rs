@@ -3,7 +3,7 @@
 //!
 //! - `F16`: as it is, scale 1.
 //! - `Q8`: an f16 scale `d = amax / 127`, then int8 codes.
-//! - `Q4`, `Q2`: an f16 scale, then the numbers of levels. Rows are rotated first ([`super::rotates`]), which makes
+//! - `Q4`, `Q3`, `Q2`: an f16 scale, then the numbers of levels. Rows are rotated first ([`super::rotates`]), which makes
 //!   their values nearly Gaussian, so the levels that are best for a Gaussian (Lloyd and Max), as whole numbers, fit
 //!   every row. The scale is the one that makes the squared error least for the levels chosen.
 
@@ -16,8 +16,9 @@ pub(crate) enum Codes {
     /// int8.
     Int8,
     /// Numbers of levels, `per_byte` in a byte: that of value `i` in byte `i % bytes`, in the `i / bytes`-th group of
-    /// bits from the lowest up, so that runs of bytes become runs of values.
-    Levels { per_byte: usize, table: [i8; 16] },
+    /// bits from the lowest up, so that runs of bytes become runs of values. With `apart` the highest bit of each number
+    /// is not among these: that of value `i` is bit `i % 8` of byte `i / 8` after them.
+    Levels { per_byte: usize, apart: bool, table: [i8; 16] },
 }
 
 /// Storage of one row of `values.len()` values.
@@ -38,6 +39,8 @@ pub(crate) struct F16;
 pub(crate) struct Q8;
 /// 16 levels.
 pub(crate) struct Q4;
+/// 8 levels.
+pub(crate) struct Q3;
 /// 4 levels.
 pub(crate) struct Q2;
 
@@ -121,8 +124,12 @@ trait Levels {
     const TABLE: [i8; 16];
     /// What one standard deviation is on their scale.
     const SIGMA: f32;
-    /// Codes in a byte.
-    const PER_BYTE: usize = 8 / Self::COUNT.ilog2() as usize;
+    /// Whether the highest bit of a number lies apart: three bits do not divide a byte.
+    const APART: bool = Self::COUNT == 8;
+    /// Bits of a number that lie together.
+    const BITS: usize = Self::COUNT.ilog2() as usize - Self::APART as usize;
+    /// Numbers in a byte.
+    const PER_BYTE: usize = 8 / Self::BITS;
 }
 
 impl Levels for Q4 {
@@ -130,6 +137,13 @@ impl Levels for Q4 {
     // 0.1284, 0.3881, 0.6568, 0.9424, 1.2562, 1.6181, 2.0691, 2.7326 deviations.
     const TABLE: [i8; 16] = [-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127];
     const SIGMA: f32 = 46.47;
+}
+
+impl Levels for Q3 {
+    const COUNT: usize = 8;
+    // 0.2451, 0.7560, 1.3439 and 2.1520 deviations.
+    const TABLE: [i8; 16] = [-123, -77, -43, -14, 14, 43, 77, 123, -123, -77, -43, -14, 14, 43, 77, 123];
+    const SIGMA: f32 = 57.2;
 }
 
 impl Levels for Q2 {
@@ -155,69 +169,52 @@ fn level<T: Levels>(code: usize) -> f32 {
     f32::from(T::TABLE[code % 16])
 }
 
-#[inline(always)]
-fn store_levels<T: Levels>(values: &[f32], row: &mut [u8]) {
-    let square: f32 = values.iter().map(|v| v * v).sum();
-    let sigma = libm::sqrtf(square / values.len().max(1) as f32);
-    let inverse = if sigma > 0.0 { T::SIGMA / sigma } else { 0.0 };
-    // With the levels chosen, the scale of least squared error is <values, levels> / <levels, levels>.
-    let (mut with_values, mut with_itself) = (0f32, 0f32);
-    for v in values {
-        let l = level::<T>(nearest::<T>(v * inverse));
-        with_values += v * l;
-        with_itself += l * l;
-    }
-    let (_, codes) = put_scale(row, if with_itself > 0.0 { with_values / with_itself } else { 0.0 });
-    codes.fill(0);
-    let bits = 8 / T::PER_BYTE;
-    for (group, values) in values.chunks(codes.len().max(1)).enumerate() {
-        for (v, c) in values.iter().zip(codes.iter_mut()) {
-            *c |= (nearest::<T>(v * inverse) << (bits * group)) as u8;
-        }
-    }
-}
-
-#[inline(always)]
-fn load_levels<T: Levels>(row: &[u8], out: &mut [f32]) -> f32 {
-    let (d, codes) = scale_and_codes(row);
-    let bits = 8 / T::PER_BYTE;
-    for (group, out) in out.chunks_mut(codes.len().max(1)).enumerate() {
-        for (o, c) in out.iter_mut().zip(codes) {
-            *o = level::<T>(usize::from(*c >> (bits * group)) % T::COUNT);
-        }
-    }
-    d
-}
-
-impl RowFormat for Q4 {
-    const CODES: Codes = Codes::Levels { per_byte: Self::PER_BYTE, table: Self::TABLE };
+impl<T: Levels> RowFormat for T {
+    const CODES: Codes = Codes::Levels { per_byte: T::PER_BYTE, apart: T::APART, table: T::TABLE };
 
     fn bytes(n: usize) -> usize {
-        2 + n.div_ceil(Self::PER_BYTE)
+        2 + n.div_ceil(T::PER_BYTE) + if T::APART { n.div_ceil(8) } else { 0 }
     }
+
     #[inline(always)]
     fn store(values: &[f32], row: &mut [u8]) {
-        store_levels::<Self>(values, row);
+        let square: f32 = values.iter().map(|v| v * v).sum();
+        let sigma = libm::sqrtf(square / values.len().max(1) as f32);
+        let inverse = if sigma > 0.0 { T::SIGMA / sigma } else { 0.0 };
+        // With the levels chosen, the scale of least squared error is <values, levels> / <levels, levels>.
+        let (mut with_values, mut with_itself) = (0f32, 0f32);
+        for v in values {
+            let l = level::<T>(nearest::<T>(v * inverse));
+            with_values += v * l;
+            with_itself += l * l;
+        }
+        let (_, codes) = put_scale(row, if with_itself > 0.0 { with_values / with_itself } else { 0.0 });
+        codes.fill(0);
+        let (low, high) = codes.split_at_mut(values.len().div_ceil(T::PER_BYTE).min(codes.len()));
+        for (group, values) in values.chunks(low.len().max(1)).enumerate() {
+            for (v, c) in values.iter().zip(low.iter_mut()) {
+                *c |= ((nearest::<T>(v * inverse) % (1 << T::BITS)) << (T::BITS * group)) as u8;
+            }
+        }
+        for (values, c) in values.chunks(8).zip(high) {
+            for (i, v) in values.iter().enumerate() {
+                *c |= ((nearest::<T>(v * inverse) >> T::BITS) << i) as u8;
+            }
+        }
     }
+
     #[inline(always)]
     fn load(row: &[u8], out: &mut [f32]) -> f32 {
-        load_levels::<Self>(row, out)
-    }
-}
-
-impl RowFormat for Q2 {
-    const CODES: Codes = Codes::Levels { per_byte: Self::PER_BYTE, table: Self::TABLE };
-
-    fn bytes(n: usize) -> usize {
-        2 + n.div_ceil(Self::PER_BYTE)
-    }
-    #[inline(always)]
-    fn store(values: &[f32], row: &mut [u8]) {
-        store_levels::<Self>(values, row);
-    }
-    #[inline(always)]
-    fn load(row: &[u8], out: &mut [f32]) -> f32 {
-        load_levels::<Self>(row, out)
+        let (d, codes) = scale_and_codes(row);
+        let (low, high) = codes.split_at(out.len().div_ceil(T::PER_BYTE).min(codes.len()));
+        for (group, out) in out.chunks_mut(low.len().max(1)).enumerate() {
+            for (i, (o, c)) in out.iter_mut().zip(low).enumerate() {
+                let i = group * low.len() + i;
+                let high = if T::APART { usize::from(high[i / 8] >> (i % 8) & 1) << T::BITS } else { 0 };
+                *o = level::<T>(usize::from(*c >> (T::BITS * group)) % (1 << T::BITS) | high);
+            }
+        }
+        d
     }
 }
 
@@ -258,8 +255,9 @@ mod tests {
             for scale in [1e-3, 1.0, 300.0] {
                 assert!(noise::<F16>(n, scale) < 1e-6);
                 assert!(noise::<Q8>(n, scale) < 1e-4);
-                // Lloyd-Max: 0.00950 and 0.1175 of the power.
+                // Lloyd-Max: 0.00950, 0.0345 and 0.1175 of the power.
                 assert!(noise::<Q4>(n, scale) < 0.0105, "{n} {}", noise::<Q4>(n, scale));
+                assert!(noise::<Q3>(n, scale) < 0.037, "{n} {}", noise::<Q3>(n, scale));
                 assert!(noise::<Q2>(n, scale) < 0.122, "{n} {}", noise::<Q2>(n, scale));
             }
         }
@@ -279,6 +277,7 @@ mod tests {
         check::<F16>();
         check::<Q8>();
         check::<Q4>();
+        check::<Q3>();
         check::<Q2>();
     }
 }

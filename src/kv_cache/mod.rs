@@ -1,7 +1,7 @@
 //! Keys and values of the tokens read so far. A layer's keys lie head by head, position by position, so
 //! that attention streams them; values likewise.
 //!
-//! Q4 and Q2 lose little because of three things, each measured on SmolLM2 (`tests/oracle/kv_quality.py`):
+//! Q4, Q3 and Q2 lose little because of three things, each measured on SmolLM2 (`tests/oracle/kv_quality.py`):
 //! - The newest positions, and the first ones, are read as Q8: most attention goes to them, and to the first ones most of
 //!   all (attention sinks).
 //! - From packed keys the mean of the first positions' keys is taken away before they are packed. That changes all
@@ -23,7 +23,7 @@ use crate::limits::HEAD_DIM_MAX;
 use crate::mem::{Carver, MemError};
 use format::RowFormat;
 
-/// Positions at the start of a text that Q4 and Q2 keep as Q8, and whose mean key is taken from all others.
+/// Positions at the start of a text that types with a window keep as Q8, and whose mean key is taken from all others.
 const FIRST: usize = 64;
 /// Tokens of a batch that are stored before attention is computed for them: fewer than this beyond its window the ring
 /// of newest positions must hold.
@@ -41,13 +41,15 @@ pub enum KvType {
     Q4,
     /// 4 levels, a scale per row.
     Q2,
+    /// 8 levels, a scale per row.
+    Q3,
 }
 
 impl KvType {
     /// Every type.
-    pub const ALL: [KvType; 4] = [KvType::F16, KvType::Q8, KvType::Q4, KvType::Q2];
+    pub const ALL: [KvType; 5] = [KvType::F16, KvType::Q8, KvType::Q4, KvType::Q2, KvType::Q3];
     /// Number of types.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 
     /// Bytes of one head's row of `head_dim` values.
     pub fn row_bytes(self, head_dim: usize) -> usize {
@@ -56,7 +58,14 @@ impl KvType {
             KvType::Q8 => format::Q8::bytes(head_dim),
             KvType::Q4 => format::Q4::bytes(head_dim),
             KvType::Q2 => format::Q2::bytes(head_dim),
+            KvType::Q3 => format::Q3::bytes(head_dim),
         }
+    }
+
+    /// The types of keys and of values where one name stands for both. An error in a key changes where attention goes,
+    /// one in a value is averaged away: of what 2 bits cost, keys have nine tenths. So Q2 for both means keys with 3.
+    pub fn of_both(self) -> (KvType, KvType) {
+        (if self == KvType::Q2 { KvType::Q3 } else { self }, self)
     }
 
     /// Whether rows are rotated (Walsh-Hadamard) before they are stored, so that no value stands out.
@@ -69,7 +78,7 @@ impl KvType {
         match self {
             KvType::F16 | KvType::Q8 => 0,
             KvType::Q4 => 64,
-            KvType::Q2 => 256,
+            KvType::Q2 | KvType::Q3 => 128,
         }
     }
 
@@ -83,7 +92,7 @@ impl KvType {
 
     /// The name on command lines.
     pub fn name(self) -> &'static str {
-        ["f16", "q8", "q4", "q2"][self as usize]
+        ["f16", "q8", "q4", "q2", "q3"][self as usize]
     }
 }
 

@@ -6,7 +6,7 @@
 //! holds as Q8 are packed from there. A row is turned once each time something before it is taken out. Where rows come
 //! to lie among the first positions, those are made of them, and of their keys the mean.
 
-use super::format::{F16, Q2, Q4, Q8, RowFormat};
+use super::format::{F16, Q2, Q3, Q4, Q8, RowFormat};
 use super::{Half, KvCache, KvShape, KvType};
 use crate::kernels::Kernels;
 use crate::limits::HEAD_DIM_MAX;
@@ -20,6 +20,7 @@ impl KvType {
             KvType::Q8 => Q8::load(row, out),
             KvType::Q4 => Q4::load(row, out),
             KvType::Q2 => Q2::load(row, out),
+            KvType::Q3 => Q3::load(row, out),
         };
         out.iter_mut().for_each(|v| *v *= d);
     }
@@ -208,6 +209,7 @@ mod tests {
                     let limit = match ty {
                         KvType::F16 | KvType::Q8 => 1e-4,
                         KvType::Q4 => 0.02,
+                        KvType::Q3 => 0.06,
                         KvType::Q2 => 0.2,
                     };
                     let limit = if keys || ty.window() > 0 { limit } else { f64::MIN_POSITIVE };

@@ -64,6 +64,7 @@ impl KvType {
             KvType::Q8 => format::Q8::store(&ramp, row),
             KvType::Q4 => format::Q4::store(&ramp, row),
             KvType::Q2 => format::Q2::store(&ramp, row),
+            KvType::Q3 => format::Q3::store(&ramp, row),
         }
         let step = |h: u32, byte: &u8| (h ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
         let rules = [self.window() as u32, self.first() as u32, u32::from(self.rotates())];
@@ -209,7 +210,9 @@ mod tests {
     #[test]
     fn what_leaves_comes_back() {
         let (mut one, mut other) = (Block([0; 1 << 17]), Block([0; 1 << 17]));
-        for (k, v) in [(KvType::F16, KvType::Q8), (KvType::Q4, KvType::Q4), (KvType::Q2, KvType::F16)] {
+        for (k, v) in
+            [(KvType::F16, KvType::Q8), (KvType::Q4, KvType::Q4), (KvType::Q2, KvType::F16), (KvType::Q3, KvType::Q2)]
+        {
             for (len, truncated) in [(1, 0), (66, 0), (67, 0), (140, 0), (199, 0), (140, 3), (140, 100)] {
                 let mut a = cache(&mut one, k, v);
                 (0..len).for_each(|p| store(&mut a, p));

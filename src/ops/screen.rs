@@ -11,10 +11,10 @@
 
 use super::linear::ActBuffer;
 use crate::error::Result;
-use crate::kernels::Kernels;
+use crate::kernels::{self, Kernels};
 use crate::mem::{Carver, TileMut};
 use crate::parallel::{Team, Tiling};
-use crate::quant::{ActKind, Acts, Matrix, RowSpan, s2_residual, s2_step};
+use crate::quant::{ActKind, Acts, Matrix, RowSpan};
 
 /// Standard deviations between a sketched logit and its bound.
 const SIGMAS: f32 = 6.0;
@@ -147,7 +147,6 @@ fn screen_token(
 /// Sketched logits plus [`SIGMAS`] deviations of their error, for every token. `squares` are the mean squares of the
 /// tokens' activations.
 fn upper_bounds(at: &Workers<'_, '_>, sketch: &Matrix<'_>, acts: &Acts<'_>, squares: &[f32], bounds: &mut [f32]) {
-    let (lanes, width) = (sketch.ty().lanes(), acts.k as f32);
     let tiling = Tiling { rows: acts.n, row_grain: acts.n.max(1), segments: &[sketch.rows()], col_grain: TILE_ROWS };
     at.team.tiles(bounds, tiling, &mut [] as &mut [u8], &|place, mut tile, _| {
         let span = sketch.span(place.cols);
@@ -155,13 +154,9 @@ fn upper_bounds(at: &Workers<'_, '_>, sketch: &Matrix<'_>, acts: &Acts<'_>, squa
         for (t, square) in squares.iter().enumerate() {
             // Rounding to int8 is off by up to half a step, a variance of one twelfth: once here, once in the head.
             let int8 = 1.0 / acts.d[t];
-            let rounding = int8 * int8 / 6.0 * width;
-            for (i, bound) in tile.row_mut(t).iter_mut().enumerate() {
-                let group = &span.data[i / lanes * span.row_bytes..][..span.row_bytes];
-                let (residual, step) = (s2_residual(group, i % lanes), s2_step(group, i % lanes));
-                // The residual's entries are uncorrelated with the activation's.
-                *bound += SIGMAS * libm::sqrtf(residual * residual * square + step * step * rounding);
-            }
+            let rounding = int8 * int8 / 6.0 * acts.k as f32;
+            // The residual's entries are uncorrelated with the activation's.
+            at.kernels.bounds(&span, SIGMAS * SIGMAS * square, SIGMAS * SIGMAS * rounding, tile.row_mut(t));
         }
     });
 }
@@ -229,15 +224,12 @@ fn rescore(
 ) {
     let tiling = Tiling { rows: 1, row_grain: 1, segments: &[rows.len()], col_grain: GATHERED };
     at.team.tiles(scores, tiling, gathered, &|place, mut tile, gathered| {
-        let any = output.span(0..1);
-        let gathered = &mut gathered[..GATHERED * any.row_bytes];
-        // A short tile is filled up with its first row.
-        let chosen = rows[place.cols.clone()].iter().chain(core::iter::repeat(&rows[place.cols.start]));
-        for (copy, &row) in gathered.chunks_exact_mut(any.row_bytes).zip(chosen) {
-            copy.copy_from_slice(output.span(row as usize..row as usize + 1).data);
-        }
+        let all = output.span(0..output.rows());
+        let gathered = &mut gathered[..GATHERED * all.row_bytes];
+        // A short tile computes what was left of another one as well.
+        kernels::gather(&all, &rows[place.cols.clone()], gathered);
         let mut scores = [0f32; GATHERED];
-        let span = RowSpan { data: gathered, rows: GATHERED, ..any };
+        let span = RowSpan { data: gathered, rows: GATHERED, ..all };
         at.kernels.rows(output.ty(), &span, acts, &mut TileMut::whole(&mut scores, GATHERED));
         tile.row_mut(0).copy_from_slice(&scores[..place.cols.len()]);
     });

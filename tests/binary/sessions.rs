@@ -242,7 +242,7 @@ fn what_does_not_belong_is_left_alone() {
     assert_eq!(refused(&changed(60, 0x55), &[], "is damaged"), fresh);
     assert_eq!(refused(&changed(8, 9), &[], "from a newer trill"), fresh);
     assert_eq!(refused(b"Dear diary", &[], "no session file"), fresh);
-    refused(&sound, &["--cache-type", "q8"], "--cache-type-k f16");
+    refused(&sound, &["--cache-type", "q8"], "--cache-type f16");
     refused(&sound, &["--stochastic-signs", "5"], "computed in another way");
     // A tail that never became whole is cut, and the rest serves.
     let (_, told) = {

@@ -33,14 +33,21 @@ fn the_best_count_is_found_remembered_and_used() {
     let best = found["threads"].as_u64().unwrap();
     assert!((1..=before).contains(&best) && measured.iter().any(|m| m["threads"] == best), "{found}");
     assert!(measured.iter().all(|m| m["gigabytes_per_second"].as_f64().unwrap() > 0.0), "{found}");
-    assert_eq!(found["remembered_in"], file(&folder).to_str().unwrap());
+    let machine = found["machine"].as_str().unwrap();
+    if found["remembered_in"].is_null() {
+        // Other tests ran on the same cores: what was measured is no good, and nothing was written.
+        assert!(best == before && !file(&folder).exists(), "{found}");
+        std::fs::create_dir_all(file(&folder).parent().unwrap()).unwrap();
+        std::fs::write(file(&folder), format!("{best}\t{machine}\n")).unwrap();
+    } else {
+        assert_eq!(found["remembered_in"], file(&folder).to_str().unwrap());
+    }
+    assert_eq!(std::fs::read_to_string(file(&folder)).unwrap(), format!("{best}\t{machine}\n"));
     assert_eq!(used(&folder, &[]), best);
     let doctor = json(at(&folder, &["doctor", "--json"]));
     assert!(doctor["machine"]["threads"].as_str().unwrap().contains("found best by trill tune"), "{doctor}");
     // What the file says counts, and -t counts more.
-    let line = std::fs::read_to_string(file(&folder)).unwrap();
-    let (_, key) = line.split_once('\t').unwrap();
-    std::fs::write(file(&folder), format!("7\tanother machine\n1\t{key}")).unwrap();
+    std::fs::write(file(&folder), format!("7\tanother machine\n1\t{machine}\n")).unwrap();
     assert_eq!((used(&folder, &[]), used(&folder, &["-t", "2"])), (1, 2));
     let tokens = json(at(&folder, &["tune", "-m", &stories(), "--json"]));
     assert!(tokens["measured"][0]["tokens_per_second"].as_f64().unwrap() > 0.0, "{tokens}");
@@ -51,8 +58,9 @@ fn the_best_count_is_found_remembered_and_used() {
 fn doctor_measures_where_nobody_did() {
     let folder = Folder::new("tune-doctor");
     let doctor = json(at(&folder, &["doctor", "--json"]));
-    assert!(doctor["machine"]["threads"].as_str().unwrap().contains("measured now (1: "), "{doctor}");
-    assert!(file(&folder).is_file());
+    let threads = doctor["machine"]["threads"].as_str().unwrap();
+    assert!(threads.contains("measured now (1: "), "{doctor}");
+    assert_eq!(file(&folder).is_file(), !threads.contains("not remembered"), "{doctor}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use trill::parallel::Executor;
 pub(crate) const BENCH: Command = Command {
     name: "bench",
     summary: "measures how fast a model reads and writes",
-    usage: "bench -m MODEL [-p TOKENS] [-n TOKENS] [-t THREADS] [-r REPETITIONS] [--json]",
+    usage: "bench -m MODEL [-p TOKENS] [-n TOKENS] [-d TOKENS] [-t THREADS] [-r REPETITIONS] [--json]",
     notes: "pp is prefill (reading a prompt), tg is text generation; both in tokens per second.",
     bit: 1 << 2,
     takes_model: true,
@@ -30,19 +30,24 @@ struct Test {
 fn run(options: &Options) -> Outcome {
     let mut opened = engine::open(options)?;
     // Room for the longer test, and the model's own limit does not matter to speed.
-    let longest = options.bench_prompt.max(options.bench_generate).max(1);
+    let depth = options.bench_depth;
+    let longest = depth + options.bench_prompt.max(options.bench_generate).max(1);
     let options = &Options { context: Some(options.context.unwrap_or(longest).max(longest)), ..options.clone() };
     let (mut machine, ()) = engine::load(options, &mut opened, 1, |_, _, _| Ok(()))?;
-    let (prompt, generate) = (tokens(&machine, options.bench_prompt), tokens(&machine, options.bench_generate));
+    let ids = tokens(&machine, longest);
+    let (before, prompt) = (&ids[..depth], &ids[..depth + options.bench_prompt]);
+    let generate = &ids[depth..depth + options.bench_generate];
     let (mut pp, mut tg) = (Vec::with_capacity(options.repetitions), Vec::with_capacity(options.repetitions));
     let mut plain = Vec::with_capacity(options.repetitions);
     let compare = options.verbosity == Verbosity::Verbose;
     machine.session.set_top(options.head_screen.then_some(1));
-    warm_up(&mut machine, &prompt)?;
+    warm_up(&mut machine, prompt, before)?;
     machine.start_counting();
-    measure(&mut machine, &prompt, prompt.len(), options.repetitions, &mut pp)?;
-    for _ in 0..options.repetitions {
-        measure(&mut machine, &generate, 1, 1, &mut tg)?;
+    for _ in 0..if options.bench_prompt > 0 { options.repetitions } else { 0 } {
+        pp.push(seconds(&mut machine, before, &mut |m| m.read(prompt).map(drop))?);
+    }
+    for _ in 0..if options.bench_generate > 0 { options.repetitions } else { 0 } {
+        tg.push(seconds(&mut machine, before, &mut |m| generate.iter().try_for_each(|&id| m.step(id).map(drop)))?);
         if compare {
             plain.push(plain_read(&machine, options.head_screen));
         }
@@ -50,11 +55,14 @@ fn run(options: &Options) -> Outcome {
     machine.stop_counting();
     say_roofline(&machine, &plain, tg.iter().map(|s| s / generate.len().max(1) as f64).collect());
     let tests: Vec<Test> =
-        [Test::new("pp", &prompt, &pp), Test::new("tg", &generate, &tg)].into_iter().flatten().collect();
+        [Test::new("pp", options.bench_prompt, depth, &pp), Test::new("tg", options.bench_generate, depth, &tg)]
+            .into_iter()
+            .flatten()
+            .collect();
     let threads = machine.pool.threads();
     let kernels = crate::host::cpu::kernels()?.name();
     if options.json {
-        return json::print(&report(&tests, threads, kernels));
+        return json::print(&report(&tests, depth, threads, kernels));
     }
     let size = memory::size(opened.file.bytes.len() as u64);
     let mut rows = vec![["model", "size", "threads", "kernels", "test", "tokens/s"].map(String::from).to_vec()];
@@ -68,10 +76,10 @@ fn run(options: &Options) -> Outcome {
 }
 
 impl Test {
-    fn new(kind: &str, tokens: &[u32], seconds: &[f64]) -> Option<Test> {
-        let n = tokens.len();
+    fn new(kind: &str, n: usize, depth: usize, seconds: &[f64]) -> Option<Test> {
         let per_second = seconds.iter().map(|s| n as f64 / s).collect();
-        (n > 0).then(|| Test { name: format!("{kind}{n}"), per_second })
+        let at = if depth > 0 { format!(" @ d{depth}") } else { String::new() };
+        (n > 0).then(|| Test { name: format!("{kind}{n}{at}"), per_second })
     }
 }
 
@@ -159,38 +167,39 @@ fn tokens(machine: &Machine, n: usize) -> Vec<u32> {
 }
 
 /// Everything once, so that the file's pages are in memory and the caches are warm.
-fn warm_up(machine: &mut Machine, prompt: &[u32]) -> Outcome {
-    if !prompt.is_empty() {
+fn warm_up(machine: &mut Machine, prompt: &[u32], before: &[u32]) -> Outcome {
+    if prompt.len() > before.len() {
         machine.read(prompt)?;
     }
-    machine.clear();
-    machine.step(0)?;
-    machine.clear();
-    Ok(())
+    rewind(machine, before)?;
+    machine.step(0).map(drop)
 }
 
-/// Seconds that reading `tokens` takes, all together or one `at_once`, `repetitions` times.
-fn measure(machine: &mut Machine, tokens: &[u32], at_once: usize, repetitions: usize, spans: &mut Vec<f64>) -> Outcome {
-    for _ in 0..if tokens.is_empty() { 0 } else { repetitions } {
+/// Back to where the context holds `before` and nothing else. What of it is there is not read again, but for its last
+/// token.
+fn rewind(machine: &mut Machine, before: &[u32]) -> Outcome {
+    if before.is_empty() {
         machine.clear();
-        let clock = Stopwatch::start();
-        if at_once > 1 {
-            machine.read(tokens)?;
-        } else {
-            for &token in tokens {
-                machine.step(token)?;
-            }
-        }
-        spans.push(clock.seconds().max(1e-9));
-        crate::generate::stop_if_interrupted()?;
+        return Ok(());
     }
-    Ok(())
+    machine.read(before).map(drop)
 }
 
-fn report(tests: &[Test], threads: usize, kernels: &str) -> serde_json::Value {
+/// Seconds that `test` takes when the context holds `before`.
+fn seconds(machine: &mut Machine, before: &[u32], test: &mut dyn FnMut(&mut Machine) -> Outcome) -> Outcome<f64> {
+    rewind(machine, before)?;
+    let clock = Stopwatch::start();
+    test(machine)?;
+    let seconds = clock.seconds().max(1e-9);
+    crate::generate::stop_if_interrupted()?;
+    Ok(seconds)
+}
+
+fn report(tests: &[Test], depth: usize, threads: usize, kernels: &str) -> serde_json::Value {
     let entry = |test: &Test| {
         json!({
             "test": test.name,
+            "depth": depth,
             "threads": threads,
             "kernels": kernels,
             "tokens_per_second": json::samples(&test.per_second),

@@ -84,10 +84,10 @@ fn threads(kernels: &Kernels, cores: &Cores) -> Outcome<String> {
         return Ok(format!("{threads} by default, found best by trill tune"));
     }
     let speeds = tune::measure_streams(kernels, &tune::counts(cores.threads()), cores)?;
-    let best = tune::best(&speeds);
-    let kept = if tune::remember(best, cores) { "" } else { ", not remembered" };
+    let verdict = tune::settle(&speeds, cores);
+    let kept = if verdict.remembered { "" } else { ", not remembered" };
     let each: Vec<String> = speeds.iter().map(|s| format!("{}: {:.1} GB/s", s.threads, s.per_second)).collect();
-    Ok(format!("{best} are best, measured now ({}){kept}", each.join(", ")))
+    Ok(format!("{} by default, measured now ({}){kept}", verdict.threads, each.join(", ")))
 }
 
 /// One thing looked at.

@@ -49,7 +49,8 @@ fn run(options: &Options) -> Outcome {
     let (plan, machine) = (estimate.plan(setup.config)?, Limits::read());
     let mut savings = Vec::new();
     for ty in [KvType::Q8, KvType::Q4, KvType::Q2] {
-        let config = SessionConfig { cache_k: ty, cache_v: ty, ..setup.config };
+        let (cache_k, cache_v) = ty.of_both();
+        let config = SessionConfig { cache_k, cache_v, ..setup.config };
         let bytes = plan.own().saturating_sub(estimate.plan(config)?.own());
         if bytes > 0 {
             let change = format!("--cache-type {}", ty.name());

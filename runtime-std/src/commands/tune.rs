@@ -7,7 +7,7 @@ use crate::host::affinity::Cores;
 use crate::host::{cpu, signal};
 use crate::options::Options;
 use crate::report::{json, text};
-use crate::tune::{self, Speed};
+use crate::tune::{self, Speed, Verdict};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 
@@ -37,12 +37,11 @@ fn run(options: &Options) -> Outcome {
     } else {
         tune::measure_streams(&cpu::kernels()?, &counts, &cores)?
     };
-    let best = tune::best(&speeds);
-    let remembered = tune::remember(best, &cores);
+    let verdict = tune::settle(&speeds, &cores);
     if options.json {
-        json::print(&as_json(&speeds, best, with_model, remembered))
+        json::print(&as_json(&speeds, &verdict, with_model, &cores))
     } else {
-        as_text(&speeds, best, with_model)
+        as_text(&speeds, &verdict, with_model)
     }
 }
 
@@ -69,18 +68,19 @@ fn unit(with_model: bool) -> &'static str {
     if with_model { "tokens/s" } else { "GB/s" }
 }
 
-fn as_text(speeds: &[Speed], best: usize, with_model: bool) -> Outcome {
+fn as_text(speeds: &[Speed], verdict: &Verdict, with_model: bool) -> Outcome {
+    let found = if verdict.remembered { "best, the default from now on" } else { "the default" };
     let mut rows = vec![["threads", unit(with_model), ""].map(String::from).to_vec()];
     for s in speeds {
-        let mark = if s.threads == best { "best, the default from now on" } else { "" };
+        let mark = if s.threads == verdict.threads { found } else { "" };
         rows.push(vec![s.threads.to_string(), format!("{:.2}", s.per_second), mark.to_owned()]);
     }
     text::print(&text::table(&rows, &[0, 1]))
 }
 
-fn as_json(speeds: &[Speed], best: usize, with_model: bool, remembered: bool) -> Value {
+fn as_json(speeds: &[Speed], verdict: &Verdict, with_model: bool, cores: &Cores) -> Value {
     let key = if with_model { "tokens_per_second" } else { "gigabytes_per_second" };
     let measured: Vec<Value> = speeds.iter().map(|s| json!({ "threads": s.threads, key: s.per_second })).collect();
-    let file = tune::file().filter(|_| remembered).map(|f| f.to_string_lossy().into_owned());
-    json!({ "threads": best, "measured": measured, "remembered_in": file })
+    let file = tune::file().filter(|_| verdict.remembered).map(|f| f.to_string_lossy().into_owned());
+    json!({ "threads": verdict.threads, "measured": measured, "machine": tune::key(cores), "remembered_in": file })
 }

@@ -20,6 +20,16 @@ impl Stopwatch {
     }
 }
 
+/// Seconds that all threads of this process have run for.
+pub(crate) fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to `time` and nothing else.
+    if unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) } != 0 {
+        return 0.0;
+    }
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
 /// `count` per `seconds`, 0 if no time has passed.
 pub(crate) fn rate(count: usize, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
@@ -60,6 +70,14 @@ mod tests {
         assert!((2024..3000).contains(&year));
         assert_eq!(local_time("100%%").unwrap(), "100%");
         assert!(local_time("\0").is_none());
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_running() {
+        let (clock, before) = (Stopwatch::start(), cpu_seconds());
+        while cpu_seconds() < before + 0.01 {
+            assert!(clock.seconds() < 10.0);
+        }
     }
 
     #[test]

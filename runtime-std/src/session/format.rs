@@ -121,7 +121,7 @@ pub(super) enum Refusal {
     Model,
     Arithmetic,
     Types([u8; 2]),
-    Kind,
+    Kind(u32),
     Conversation,
 }
 
@@ -135,8 +135,15 @@ impl std::fmt::Display for Refusal {
             Refusal::Damaged(at) => write!(f, "is damaged at byte {at}"),
             Refusal::Model => f.write_str("belongs to another model"),
             Refusal::Arithmetic => f.write_str("holds keys and values that are computed in another way here"),
-            Refusal::Types([k, v]) => write!(f, "was saved with --cache-type-k {} --cache-type-v {}", name(k), name(v)),
-            Refusal::Kind => f.write_str("belongs to the other of trill run and trill chat"),
+            Refusal::Types([k, v]) => {
+                let ids = |t: KvType| (t.of_both().0 as u8, t.of_both().1 as u8);
+                match KvType::ALL.into_iter().find(|&t| ids(t) == (k, v)) {
+                    Some(both) => write!(f, "was saved with --cache-type {}", both.name()),
+                    None => write!(f, "was saved with --cache-type-k {} --cache-type-v {}", name(k), name(v)),
+                }
+            }
+            Refusal::Kind(kind) if kind == Kind::Text as u32 => f.write_str("holds a text, not a conversation"),
+            Refusal::Kind(_) => f.write_str("holds a conversation, for trill chat"),
             Refusal::Conversation => f.write_str("has another system message or chat template"),
         }
     }
@@ -220,7 +227,7 @@ impl Owner {
         } else if arithmetic != s.arithmetic {
             Refusal::Arithmetic
         } else if kind != self.kind as u32 {
-            Refusal::Kind
+            Refusal::Kind(kind)
         } else if conversation != self.conversation {
             Refusal::Conversation
         } else {

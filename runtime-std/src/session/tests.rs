@@ -376,7 +376,7 @@ fn files_of_others_are_refused() {
     assert_eq!(refusal(&|h| h[44] = KvType::Q2 as u8), Refusal::Types([KvType::Q2 as u8, KvType::F16 as u8]));
     assert_eq!(refusal(&|h| h[48] ^= 1), Refusal::Arithmetic);
     assert_eq!(refusal(&|h| h[56] ^= 1), Refusal::Model);
-    assert_eq!(refusal(&|h| h[24] ^= 1), Refusal::Kind);
+    assert_eq!(refusal(&|h| h[24] ^= 1), Refusal::Kind(Kind::Text as u32));
     assert_eq!(refusal(&|h| h[88] ^= 1), Refusal::Conversation);
     // Another generation: none of the records fits, and no seal says that they should.
     let other = with_header(&store.bytes, |h| h[16] ^= 1);

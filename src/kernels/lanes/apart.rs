@@ -515,7 +515,8 @@ unsafe fn column_tile<S: Lanes, C: Choice, const V: usize, const T: usize>(
         }
         for n in 0..V {
             for j in 0..T {
-                let p = parts[n][j].map(|p| s.close(p, Dot::Narrow));
+                let mut p = parts[n][j];
+                unroll!(k in 0 1 2 3 4 5 => p[k] = s.close(p[k], Dot::Narrow));
                 unroll!(k in 0 1 2 3 4 => {
                     let triple = s.add(s.add(p[k], p[k]), p[k]);
                     let part = if S::WIDE { s.sra(s.sub(triple, p[k + 1]), 8) } else { p[k] };

@@ -35,19 +35,31 @@ impl attend::Unpack for Neon {
             return F::load(row, out);
         }
         let (d, codes) = scale_and_codes(row);
+        let low = out.len() / per_byte;
+        let (codes, high) = codes.split_at(low);
         let codes = codes.as_chunks::<16>().0;
-        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            // SAFETY: registers, and 16 bytes of codes.
-            unsafe {
-                let v = vld1q_u8(codes[i % codes.len()].as_ptr());
-                match F::CODES {
-                    Codes::Levels { per_byte, table } => {
-                        let bits = 8 / per_byte;
-                        let v = vshlq_u8(v, vdupq_n_s8(-((i / codes.len() * bits) as i8)));
-                        let v = vandq_u8(v, vdupq_n_u8((1 << bits) - 1));
-                        widen(vqtbl1q_s8(vld1q_s8(table.as_ptr()), v), out);
+        // A group of bits at a time: nothing is divided.
+        for (group, out) in out.chunks_exact_mut(low).enumerate() {
+            for (i, (out, codes)) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes).enumerate() {
+                // SAFETY: registers, and 16 bytes of codes.
+                unsafe {
+                    let v = vld1q_u8(codes.as_ptr());
+                    match F::CODES {
+                        Codes::Levels { per_byte, apart, table } => {
+                            let bits = 8 / per_byte;
+                            let v = vshlq_u8(v, vdupq_n_s8(-((group * bits) as i8)));
+                            let mut v = vandq_u8(v, vdupq_n_u8((1 << bits) - 1));
+                            if apart {
+                                let at = group * low / 8 + 2 * i;
+                                let eights = vcombine_u8(vdup_n_u8(high[at]), vdup_n_u8(high[at + 1]));
+                                let bit = vdupq_n_u64(u64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+                                let set = vtstq_u8(eights, vreinterpretq_u8_u64(bit));
+                                v = vorrq_u8(v, vandq_u8(set, vdupq_n_u8(1 << bits)));
+                            }
+                            widen(vqtbl1q_s8(vld1q_s8(table.as_ptr()), v), out);
+                        }
+                        _ => widen(vreinterpretq_s8_u8(v), out),
                     }
-                    _ => widen(vreinterpretq_s8_u8(v), out),
                 }
             }
         }

@@ -96,9 +96,31 @@ pub(super) fn test_bits(v: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
 
 /// Asks for the cache line at `p`, which need not exist, to be read once.
 #[inline(always)]
-pub(super) fn prefetch(p: *const u8) {
+pub(in crate::kernels) fn prefetch(p: *const u8) {
     // SAFETY: a hint; it never faults.
     unsafe { asm!("prfm pldl1strm, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags)) };
+}
+
+/// What comes before is computed and what comes after not yet begun: the compiler would mix two pieces of work whose
+/// values together do not fit the registers.
+#[inline(always)]
+pub(super) fn settle(acc: &mut [float32x4_t; 8]) {
+    let [a, b, c, d, e, f, g, h] = acc;
+    // SAFETY: no instruction; only the accumulators change, and they do not.
+    unsafe {
+        asm!(
+            "/* {:v} {:v} {:v} {:v} {:v} {:v} {:v} {:v} */",
+            inout(vreg) * a,
+            inout(vreg) * b,
+            inout(vreg) * c,
+            inout(vreg) * d,
+            inout(vreg) * e,
+            inout(vreg) * f,
+            inout(vreg) * g,
+            inout(vreg) * h,
+            options(nostack, preserves_flags)
+        );
+    }
 }
 
 /// Two vectors of int8.

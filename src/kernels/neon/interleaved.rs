@@ -6,7 +6,7 @@
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 
-use super::dot::{Dot, add_products, prefetch, sdot_lane, test_bits, zero};
+use super::dot::{Dot, add_products, prefetch, sdot_lane, settle, test_bits, zero};
 use super::floats::{widen_high, widen_low};
 use super::packed::crumb;
 use super::weight::{Scaled32, Scaled256, Style, Weight, each_group};
@@ -383,11 +383,11 @@ unsafe fn signs(p: *const u8, lane: usize) -> [int8x16_t; 4] {
 /// Columns whose tables lie on the stack at once: 8 KiB.
 const TABLED: usize = 1024;
 
-/// For four activations the 16 sums that signs can give, as `low + 32 * high` with `low` from 0 to 31.
+/// For four activations the 16 sums that signs can give, as `low + 32 * high - 512` with both from 0 to 31.
 #[repr(C, align(16))]
 struct Table {
     low: [u8; 16],
-    high: [i8; 16],
+    high: [u8; 16],
 }
 
 /// One token and signs. The sums of four activations times every pattern of four signs are in a table, where the bits
@@ -450,10 +450,12 @@ unsafe fn make_tables(x: *const i8, table: *mut Table) {
             let first = vaddl_s8(vget_low_s8(v[0]), vget_low_s8(v[1]));
             let first = vaddq_s16(first, vaddl_s8(vget_low_s8(v[2]), vget_low_s8(v[3])));
             let second = vaddq_s16(vaddl_high_s8(v[0], v[1]), vaddl_high_s8(v[2], v[3]));
-            let bytes = vuzp1q_u8(vreinterpretq_u8_s16(first), vreinterpretq_u8_s16(second));
+            let positive = |sum| vreinterpretq_u16_s16(vaddq_s16(sum, vdupq_n_s16(512)));
+            let (first, second) = (positive(first), positive(second));
+            let bytes = vuzp1q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second));
             let table = &mut *table.add(i);
             vst1q_u8(table.low.as_mut_ptr(), vandq_u8(bytes, vdupq_n_u8(31)));
-            vst1q_s8(table.high.as_mut_ptr(), vshrn_high_n_s16::<5>(vshrn_n_s16::<5>(first), second));
+            vst1q_u8(table.high.as_mut_ptr(), vshrn_high_n_u16::<5>(vshrn_n_u16::<5>(first), second));
         }
     }
 }
@@ -486,16 +488,12 @@ unsafe fn group32(
             prefetch(p.wrapping_add(ahead));
             p = p.add(64);
             for _ in 0..4 {
-                let sums = lookup(p, table);
                 prefetch(p.wrapping_add(ahead));
                 prefetch(p.wrapping_add(64 + ahead));
-                for h in 0..4 {
-                    let (low, high) = (vmovl_s16(vget_low_s16(sums[h])), vmovl_high_s16(sums[h]));
-                    let first = vmulq_f32(vcvtq_f32_s32(low), vmulq_n_f32(d[2 * h], *da));
-                    let second = vmulq_f32(vcvtq_f32_s32(high), vmulq_n_f32(d[2 * h + 1], *da));
-                    acc[2 * h] = vaddq_f32(acc[2 * h], first);
-                    acc[2 * h + 1] = vaddq_f32(acc[2 * h + 1], second);
-                }
+                add_scaled(&mut acc[..4], lookup::<false>(p, table), &d[..4], *da);
+                settle(&mut acc);
+                add_scaled(&mut acc[4..], lookup::<true>(p, table), &d[4..], *da);
+                settle(&mut acc);
                 (p, table, da) = (p.add(128), table.add(8), da.add(1));
             }
         }
@@ -505,31 +503,38 @@ unsafe fn group32(
     }
 }
 
-/// Sums of 32 columns, for 32 rows in order.
+/// One unit's step of the canonical sum, for 16 rows: accumulators, the unit's sums, and the rows' scales.
+#[inline(always)]
+fn add_scaled(acc: &mut [float32x4_t], sums: [float32x4_t; 4], d: &[float32x4_t], da: f32) {
+    for j in 0..4 {
+        // SAFETY: registers only.
+        acc[j] = unsafe { vaddq_f32(acc[j], vmulq_f32(sums[j], vmulq_n_f32(d[j], da))) };
+    }
+}
+
+/// Sums of 32 columns for 16 rows in order: the rows of the lower bits, or of the upper.
 ///
 /// # Safety
 /// 128 bytes must be readable at `p`, and eight tables.
 #[inline(always)]
-unsafe fn lookup(p: *const u8, table: *const Table) -> [int16x8_t; 4] {
+unsafe fn lookup<const UPPER: bool>(p: *const u8, table: *const Table) -> [float32x4_t; 4] {
     // SAFETY: the caller's.
     unsafe {
-        let (mut low, mut high) = ([vdupq_n_u8(0); 2], [vdupq_n_s8(0); 2]);
+        let (mut low, mut high) = (vdupq_n_u8(0), vdupq_n_u8(0));
         each_group!(8, c => {
             let b = vld1q_u8(p.add(16 * c));
-            let (l, h) = (vld1q_u8((*table.add(c)).low.as_ptr()), vld1q_s8((*table.add(c)).high.as_ptr()));
-            let index = [vandq_u8(b, vdupq_n_u8(15)), vshrq_n_u8::<4>(b)];
-            for i in 0..2 {
-                let (l, h) = (vqtbl1q_u8(l, index[i]), vqtbl1q_s8(h, index[i]));
-                (low[i], high[i]) = if c == 0 { (l, h) } else { (vaddq_u8(low[i], l), vaddq_s8(high[i], h)) };
-            }
+            let index = if UPPER { vshrq_n_u8::<4>(b) } else { vandq_u8(b, vdupq_n_u8(15)) };
+            let table = &*table.add(c);
+            let (l, h) = (vqtbl1q_u8(vld1q_u8(table.low.as_ptr()), index), vqtbl1q_u8(vld1q_u8(table.high.as_ptr()), index));
+            (low, high) = if c == 0 { (l, h) } else { (vaddq_u8(low, l), vaddq_u8(high, h)) };
         });
-        let mut sums = [vdupq_n_s16(0); 4];
-        for i in 0..2 {
-            let first = vreinterpretq_u16_s16(vshll_n_s8::<5>(vget_low_s8(high[i])));
-            let second = vreinterpretq_u16_s16(vshll_high_n_s8::<5>(high[i]));
-            sums[2 * i] = vreinterpretq_s16_u16(vaddw_u8(first, vget_low_u8(low[i])));
-            sums[2 * i + 1] = vreinterpretq_s16_u16(vaddw_high_u8(second, low[i]));
-        }
-        sums
+        let first = vaddw_u8(vshll_n_u8::<5>(vget_low_u8(high)), vget_low_u8(low));
+        let second = vaddw_high_u8(vshll_high_n_u8::<5>(high), low);
+        // With the upper half of the bits of 2^23 above it, an integer of 16 bits is the float that is larger by 2^23: no
+        // conversion, which takes twice the time. Tables count each of the eight sums too much by 512.
+        const ZERO: f32 = 8_388_608.0;
+        let bits = vdupq_n_u16((ZERO.to_bits() >> 16) as u16);
+        [vzip1q_u16(first, bits), vzip2q_u16(first, bits), vzip1q_u16(second, bits), vzip2q_u16(second, bits)]
+            .map(|v| vsubq_f32(vreinterpretq_f32_u16(v), vdupq_n_f32(ZERO + 8.0 * 512.0)))
     }
 }

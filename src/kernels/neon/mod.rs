@@ -26,9 +26,11 @@ mod signs;
 mod ternary;
 mod weight;
 
+pub(super) use dot::prefetch;
+
 use super::scalar::BASE;
 use super::{FloatKernels, Kernels};
-use crate::kv_cache::format::{Q2, Q4, Q8};
+use crate::kv_cache::format::{Q2, Q3, Q4, Q8};
 use crate::quant::QuantType;
 
 float_kernels!("neon");
@@ -146,8 +148,8 @@ macro_rules! with_types {
 use with_types;
 
 const FLOATS: FloatKernels = FloatKernels {
-    scores: [FLOAT.scores[0], attend::scores::<Q8>, attend::scores::<Q4>, attend::scores::<Q2>],
-    mix: [FLOAT.mix[0], attend::mix::<Q8>, attend::mix::<Q4>, attend::mix::<Q2>],
+    scores: [FLOAT.scores[0], attend::scores::<Q8>, attend::scores::<Q4>, attend::scores::<Q2>, attend::scores::<Q3>],
+    mix: [FLOAT.mix[0], attend::mix::<Q8>, attend::mix::<Q4>, attend::mix::<Q2>, attend::mix::<Q3>],
     ..FLOAT
 };
 

@@ -110,12 +110,14 @@ pub(super) trait Weight: Sized {
     const MIN_AT: usize = 0;
 
     /// Codes of columns `32 * g..32 * g + 32` of a block, of its row `lane`. `g` is a constant wherever this is called.
+    /// Not for types without blocks of their own, which have [`Weight::quad`] and [`Weight::few`].
     ///
     /// # Safety
     /// The block must be readable.
     #[inline(always)]
     unsafe fn codes(_p: *const u8, _lane: usize, _g: usize) -> [int8x16_t; 2] {
-        unreachable!("types without blocks of their own have `quad` and `few`")
+        // SAFETY: registers only.
+        unsafe { [vdupq_n_s8(0); 2] }
     }
 
     /// The same of four rows of `w`: `p` are their blocks that begin with column `column`.

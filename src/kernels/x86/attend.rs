@@ -35,19 +35,28 @@ impl<S: Sixteen> attend::Unpack for Vector<S> {
     #[inline(always)]
     fn codes<F: RowFormat>(self, row: &[u8], out: &mut [f32]) -> f32 {
         let (d, codes) = scale_and_codes(row);
-        assert!(codes.len().is_multiple_of(16));
-        for (c, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            // SAFETY: 16 bytes from `at` on exist, since it is a multiple of 16 below the length.
-            *out = unsafe {
-                match F::CODES {
-                    Codes::Levels { per_byte, table } => {
-                        let (at, group, bits) = (16 * c % codes.len(), 16 * c / codes.len(), 8 / per_byte);
-                        let v = self.0.load_levels(codes.as_ptr().add(at), bits * group, (1 << bits) - 1, &table);
-                        self.0.array(v)
-                    }
-                    _ => self.0.array(self.0.load_i8(codes[16 * c..][..16].as_ptr())),
-                }
-            };
+        let low = match F::CODES {
+            Codes::Levels { per_byte, .. } => out.len() / per_byte,
+            _ => out.len(),
+        };
+        assert!(low.is_multiple_of(16) && low <= codes.len());
+        let (codes, high) = codes.split_at(low);
+        // A group of bits at a time: nothing is divided, and shifts are constants.
+        for (group, out) in out.chunks_exact_mut(low).enumerate() {
+            for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let codes = codes[16 * i..][..16].as_ptr();
+                // SAFETY: 16 bytes; a table has an entry for each number of its bits.
+                *out = unsafe {
+                    self.0.array(match F::CODES {
+                        Codes::Levels { per_byte, apart, table } => {
+                            let (bits, at) = (8 / per_byte, group * low / 8 + 2 * i);
+                            let high = if apart { Some([high[at], high[at + 1]]) } else { None };
+                            self.0.load_levels(codes, bits * group, (1 << bits) - 1, high, &table)
+                        }
+                        _ => self.0.load_i8(codes),
+                    })
+                };
+            }
         }
         d
     }

@@ -31,10 +31,17 @@ pub(super) trait Sixteen: Copy {
     /// # Safety
     /// `p` holds 16 bytes.
     unsafe fn load_i8(self, p: *const u8) -> Self::V;
-    /// `table[p[i] >> shift & mask]`, the mask below 16.
+    /// `table[p[i] >> shift & mask]`; where bit `i` of `high` is set, the index is `mask + 1` more. Indices are below 16.
     /// # Safety
     /// `p` holds 16 bytes.
-    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> Self::V;
+    unsafe fn load_levels(
+        self,
+        p: *const u8,
+        shift: usize,
+        mask: i8,
+        high: Option<[u8; 2]>,
+        table: &[i8; 16],
+    ) -> Self::V;
     fn array(self, v: Self::V) -> [f32; 16];
     /// [`tree16`] of four vectors.
     fn trees(self, v: [Self::V; 4]) -> [f32; 4];

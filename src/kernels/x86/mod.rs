@@ -2,9 +2,20 @@
 
 use super::Kernels;
 use core::arch::x86_64::{
-    __m128i, _mm_and_si128, _mm_cvtsi64_si128, _mm_loadu_si128, _mm_set1_epi8, _mm_setr_epi8, _mm_shuffle_epi8,
-    _mm_srl_epi16,
+    __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi64_si128, _mm_loadu_si128, _mm_or_si128, _mm_set_epi64x,
+    _mm_set1_epi8, _mm_set1_epi64x, _mm_setr_epi8, _mm_shuffle_epi8, _mm_srl_epi16,
 };
+
+/// The array of what the body gives for each value. `array::map` would be a function of its own without the level's
+/// features, which calls one for each instruction.
+macro_rules! each {
+    ($v:ident in [$($x:expr),*] => $body:expr) => {
+        [$({
+            let $v = $x;
+            $body
+        }),*]
+    };
+}
 
 mod attend;
 mod floats;
@@ -68,16 +79,23 @@ macro_rules! level {
     };
 }
 
-/// Sixteen bytes `table[p[i] >> shift & mask]`.
+/// Sixteen bytes `table[p[i] >> shift & mask]`; where bit `i` of `high` is set, the index is `mask + 1` more.
 ///
 /// # Safety
-/// The CPU has AVX2, `p` holds 16 bytes, and the mask is below 16.
+/// The CPU has AVX2, `p` holds 16 bytes, and the indices are below 16.
 #[inline(always)]
-unsafe fn levels(p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> __m128i {
+unsafe fn levels(p: *const u8, shift: usize, mask: i8, high: Option<[u8; 2]>, table: &[i8; 16]) -> __m128i {
     // SAFETY: by contract.
     unsafe {
         let v = _mm_srl_epi16(_mm_loadu_si128(p.cast()), _mm_cvtsi64_si128(shift as i64));
-        _mm_shuffle_epi8(_mm_loadu_si128(table.as_ptr().cast()), _mm_and_si128(v, _mm_set1_epi8(mask)))
+        let mut index = _mm_and_si128(v, _mm_set1_epi8(mask));
+        if let Some(high) = high {
+            let eight = |byte: u8| i64::from_le_bytes([byte; 8]);
+            let bit = _mm_set1_epi64x(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+            let set = _mm_cmpeq_epi8(_mm_and_si128(_mm_set_epi64x(eight(high[1]), eight(high[0])), bit), bit);
+            index = _mm_or_si128(index, _mm_and_si128(set, _mm_set1_epi8(mask + 1)));
+        }
+        _mm_shuffle_epi8(_mm_loadu_si128(table.as_ptr().cast()), index)
     }
 }
 
@@ -140,7 +158,7 @@ macro_rules! float_level {
         }
 
         pub(super) const FLOATS: Kernels = {
-            use crate::kv_cache::format::{F16, Q2, Q4, Q8};
+            use crate::kv_cache::format::{F16, Q2, Q3, Q4, Q8};
             use crate::quant::ActKind;
             let mut float = FLOAT;
             float.quantize[ActKind::Row as usize] = activations::quantize_row;
@@ -148,9 +166,20 @@ macro_rules! float_level {
             float.rmsnorm = activations::rmsnorm;
             float.silu_mul = activations::silu_mul;
             float.softmax = activations::softmax;
-            float.scores =
-                [attention::scores::<F16>, attention::scores::<Q8>, attention::scores::<Q4>, attention::scores::<Q2>];
-            float.mix = [attention::mix::<F16>, attention::mix::<Q8>, attention::mix::<Q4>, attention::mix::<Q2>];
+            float.scores = [
+                attention::scores::<F16>,
+                attention::scores::<Q8>,
+                attention::scores::<Q4>,
+                attention::scores::<Q2>,
+                attention::scores::<Q3>,
+            ];
+            float.mix = [
+                attention::mix::<F16>,
+                attention::mix::<Q8>,
+                attention::mix::<Q4>,
+                attention::mix::<Q2>,
+                attention::mix::<Q3>,
+            ];
             Kernels { name: $name, float, ..BASE }
         };
     };

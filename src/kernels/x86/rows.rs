@@ -221,8 +221,8 @@ impl Arithmetic for Zmm {
         float(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         powers(a: __m512i) -> [__m512; 2] = {
             let half = _mm512_srai_epi32::<1>(a);
-            [half, _mm512_sub_epi32(a, half)]
-                .map(|n| _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)))))
+            each!(n in [half, _mm512_sub_epi32(a, half)] =>
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)))))
         };
         add_int(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
         zero_int() -> __m512i = _mm512_setzero_si512();
@@ -254,27 +254,29 @@ impl<const VNNI: bool> Arithmetic for Ymm<VNNI> {
         div(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] = [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])];
         max(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] = [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])];
         min(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] = [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])];
-        abs(a: [__m256; 2]) -> [__m256; 2] = a.map(|a| _mm256_andnot_ps(_mm256_set1_ps(-0.0), a));
+        abs(a: [__m256; 2]) -> [__m256; 2] = each!(a in [a[0], a[1]] => _mm256_andnot_ps(_mm256_set1_ps(-0.0), a));
         unless_below(a: [__m256; 2], x: [__m256; 2], limit: [__m256; 2]) -> [__m256; 2] = [
             _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(x[0], limit[0]), a[0]),
             _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(x[1], limit[1]), a[1]),
         ];
         round(a: [__m256; 2]) -> [__m256i; 2] = {
             let magic = _mm256_set1_ps(MAGIC);
-            a.map(|a| _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(a, magic)), _mm256_castps_si256(magic)))
+            each!(a in [a[0], a[1]] =>
+                _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(a, magic)), _mm256_castps_si256(magic)))
         };
-        float(a: [__m256i; 2]) -> [__m256; 2] = a.map(|a| _mm256_cvtepi32_ps(a));
+        float(a: [__m256i; 2]) -> [__m256; 2] = [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])];
         powers(a: [__m256i; 2]) -> [[__m256; 2]; 2] = {
-            let half = a.map(|a| _mm256_srai_epi32::<1>(a));
+            let half = [_mm256_srai_epi32::<1>(a[0]), _mm256_srai_epi32::<1>(a[1])];
             let other = [_mm256_sub_epi32(a[0], half[0]), _mm256_sub_epi32(a[1], half[1])];
-            let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))));
-            [half.map(power), other.map(power)]
+            each!(n in [half, other] => each!(n in [n[0], n[1]] =>
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))))))
         };
         add_int(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] =
             [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])];
         zero_int() -> [__m256i; 2] = [_mm256_setzero_si256(); 2];
         clamp_int(a: [__m256i; 2], least: i32) -> [__m256i; 2] =
-            a.map(|a| _mm256_min_epi32(_mm256_max_epi32(a, _mm256_set1_epi32(least)), _mm256_set1_epi32(127)));
+            each!(a in [a[0], a[1]] =>
+                _mm256_min_epi32(_mm256_max_epi32(a, _mm256_set1_epi32(least)), _mm256_set1_epi32(127)));
     }
 
     #[inline(always)]

@@ -315,7 +315,7 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     unsafe fn columns(self, p: [*const u8; 4]) -> [__m256i; 4] {
         // SAFETY: `self` proves the instructions, the caller the addresses.
         unsafe {
-            let [a, b, c, d] = p.map(|p| _mm_loadu_si128(p.cast()));
+            let [a, b, c, d] = each!(p in [p[0], p[1], p[2], p[3]] => _mm_loadu_si128(p.cast()));
             let (ab_low, ab_high) = (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b));
             let (cd_low, cd_high) = (_mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(c, d));
             let low = _mm256_set_m128i(_mm_unpackhi_epi16(ab_low, cd_low), _mm_unpacklo_epi16(ab_low, cd_low));
@@ -355,9 +355,9 @@ unsafe fn four_of(v: [__m256; 2]) -> __m128 {
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-unsafe fn widen(v: __m128i) -> [__m256; 2] {
+unsafe fn widen(bytes: __m128i) -> [__m256; 2] {
     // SAFETY: by contract.
-    unsafe { [v, _mm_unpackhi_epi64(v, v)].map(|v| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v))) }
+    unsafe { each!(v in [bytes, _mm_unpackhi_epi64(bytes, bytes)] => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v))) }
 }
 
 impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
@@ -430,9 +430,16 @@ impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> [__m256; 2] {
+    unsafe fn load_levels(
+        self,
+        p: *const u8,
+        shift: usize,
+        mask: i8,
+        high: Option<[u8; 2]>,
+        table: &[i8; 16],
+    ) -> [__m256; 2] {
         // SAFETY: `self` proves the instructions, the caller the address.
-        unsafe { widen(levels(p, shift, mask, table)) }
+        unsafe { widen(levels(p, shift, mask, high, table)) }
     }
 
     #[inline(always)]

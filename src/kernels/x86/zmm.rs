@@ -299,7 +299,7 @@ impl Lanes for Zmm {
     unsafe fn columns(self, p: [*const u8; 4]) -> [__m512i; 4] {
         // SAFETY: `self` proves the instructions, the caller the addresses.
         unsafe {
-            let [a, b, c, d] = p.map(|p| _mm512_loadu_si512(p.cast()));
+            let [a, b, c, d] = each!(p in [p[0], p[1], p[2], p[3]] => _mm512_loadu_si512(p.cast()));
             let (ab_low, ab_high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
             let (cd_low, cd_high) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
             [
@@ -399,9 +399,16 @@ impl Sixteen for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn load_levels(self, p: *const u8, shift: usize, mask: i8, table: &[i8; 16]) -> __m512 {
+    unsafe fn load_levels(
+        self,
+        p: *const u8,
+        shift: usize,
+        mask: i8,
+        high: Option<[u8; 2]>,
+        table: &[i8; 16],
+    ) -> __m512 {
         // SAFETY: `self` proves the instructions, the caller the address.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels(p, shift, mask, table))) }
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels(p, shift, mask, high, table))) }
     }
 
     #[inline(always)]
