@@ -19,6 +19,23 @@ pub fn tree16(a: &[f32; 16]) -> f32 {
     (c[0] + c[2]) + (c[1] + c[3])
 }
 
+/// The canonical float dot product.
+#[inline(always)]
+pub fn dot16(a: &[f32], b: &[f32]) -> f32 {
+    let (ca, ra) = a.as_chunks::<16>();
+    let (cb, rb) = b.as_chunks::<16>();
+    let mut acc = [0f32; 16];
+    for (a, b) in ca.iter().zip(cb) {
+        for j in 0..16 {
+            acc[j] += a[j] * b[j];
+        }
+    }
+    for (j, (a, b)) in ra.iter().zip(rb).enumerate() {
+        acc[j] += a * b;
+    }
+    tree16(&acc)
+}
+
 /// IEEE binary16 to f32, exact, NaN and infinities included.
 #[inline]
 pub const fn f16_to_f32(h: u16) -> f32 {

@@ -2,6 +2,7 @@
 //! that the compiler vectorises them for whatever level they are inlined into, with the same bits.
 //! `float_kernels!` makes one level's table.
 
+pub(super) use crate::numeric::dot16;
 use crate::numeric::{exp, round_even, tanh, tree16};
 use crate::quant::{QuantType, RowSpan, s2_residual, s2_step};
 
@@ -175,23 +176,6 @@ pub(super) fn quantize_sign(x: &[f32], q: &mut [i8], _: &mut [f32], _: &mut [i16
         sum += 2 * bits.count_ones() as i32 - x.len() as i32;
     }
     sum
-}
-
-/// The canonical float dot product.
-#[inline(always)]
-pub(super) fn dot16(a: &[f32], b: &[f32]) -> f32 {
-    let (ca, ra) = a.as_chunks::<16>();
-    let (cb, rb) = b.as_chunks::<16>();
-    let mut acc = [0f32; 16];
-    for (a, b) in ca.iter().zip(cb) {
-        for j in 0..16 {
-            acc[j] += a[j] * b[j];
-        }
-    }
-    for (j, (a, b)) in ra.iter().zip(rb).enumerate() {
-        acc[j] += a * b;
-    }
-    tree16(&acc)
 }
 
 #[inline(always)]

@@ -7,7 +7,8 @@
 //!   their values nearly Gaussian, so the levels that are best for a Gaussian (Lloyd and Max), as whole numbers, fit
 //!   every row. The scale is the one that makes the squared error least for the levels chosen.
 
-use crate::numeric::{f16_to_f32, f16_to_f32_finite, f32_to_f16_clamped, round_even};
+use crate::limits::HEAD_DIM_MAX;
+use crate::numeric::{dot16, f16_to_f32, f16_to_f32_finite, f32_to_f16_clamped, round_even};
 
 /// How the codes of a row lie.
 pub(crate) enum Codes {
@@ -178,27 +179,27 @@ impl<T: Levels> RowFormat for T {
 
     #[inline(always)]
     fn store(values: &[f32], row: &mut [u8]) {
-        let square: f32 = values.iter().map(|v| v * v).sum();
-        let sigma = libm::sqrtf(square / values.len().max(1) as f32);
+        let sigma = libm::sqrtf(dot16(values, values) / values.len().max(1) as f32);
         let inverse = if sigma > 0.0 { T::SIGMA / sigma } else { 0.0 };
-        // With the levels chosen, the scale of least squared error is <values, levels> / <levels, levels>.
-        let (mut with_values, mut with_itself) = (0f32, 0f32);
-        for v in values {
-            let l = level::<T>(nearest::<T>(v * inverse));
-            with_values += v * l;
-            with_itself += l * l;
+        let (mut numbers, mut levels) = ([0u8; HEAD_DIM_MAX], [0f32; HEAD_DIM_MAX]);
+        let (numbers, levels) = (&mut numbers[..values.len()], &mut levels[..values.len()]);
+        for ((v, number), l) in values.iter().zip(&mut *numbers).zip(&mut *levels) {
+            let nearest = nearest::<T>(v * inverse);
+            (*number, *l) = (nearest as u8, level::<T>(nearest));
         }
+        // With the levels chosen, the scale of least squared error is <values, levels> / <levels, levels>.
+        let (with_values, with_itself) = (dot16(values, levels), dot16(levels, levels));
         let (_, codes) = put_scale(row, if with_itself > 0.0 { with_values / with_itself } else { 0.0 });
         codes.fill(0);
         let (low, high) = codes.split_at_mut(values.len().div_ceil(T::PER_BYTE).min(codes.len()));
-        for (group, values) in values.chunks(low.len().max(1)).enumerate() {
-            for (v, c) in values.iter().zip(low.iter_mut()) {
-                *c |= ((nearest::<T>(v * inverse) % (1 << T::BITS)) << (T::BITS * group)) as u8;
+        for (group, numbers) in numbers.chunks(low.len().max(1)).enumerate() {
+            for (number, c) in numbers.iter().zip(low.iter_mut()) {
+                *c |= (number % (1 << T::BITS)) << (T::BITS * group);
             }
         }
-        for (values, c) in values.chunks(8).zip(high) {
-            for (i, v) in values.iter().enumerate() {
-                *c |= ((nearest::<T>(v * inverse) >> T::BITS) << i) as u8;
+        for (numbers, c) in numbers.chunks(8).zip(high) {
+            for (i, number) in numbers.iter().enumerate() {
+                *c |= (number >> T::BITS) << i;
             }
         }
     }

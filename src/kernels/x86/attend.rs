@@ -41,19 +41,20 @@ impl<S: Sixteen> attend::Unpack for Vector<S> {
         };
         assert!(low.is_multiple_of(16) && low <= codes.len());
         let (codes, high) = codes.split_at(low);
-        // A group of bits at a time: nothing is divided, and shifts are constants.
-        for (group, out) in out.chunks_exact_mut(low).enumerate() {
-            for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let codes = codes[16 * i..][..16].as_ptr();
+        // A group of bits at a time: the loop over them is written out, so shifts are constants.
+        let per_byte = if let Codes::Levels { per_byte, .. } = F::CODES { per_byte } else { 1 };
+        for group in 0..per_byte {
+            let out = out[group * low..][..low].as_chunks_mut::<16>().0;
+            for (i, (out, codes)) in out.iter_mut().zip(codes.as_chunks::<16>().0).enumerate() {
                 // SAFETY: 16 bytes; a table has an entry for each number of its bits.
                 *out = unsafe {
                     self.0.array(match F::CODES {
                         Codes::Levels { per_byte, apart, table } => {
                             let (bits, at) = (8 / per_byte, group * low / 8 + 2 * i);
                             let high = if apart { Some([high[at], high[at + 1]]) } else { None };
-                            self.0.load_levels(codes, bits * group, (1 << bits) - 1, high, &table)
+                            self.0.load_levels(codes.as_ptr(), bits * group, (1 << bits) - 1, high, &table)
                         }
-                        _ => self.0.load_i8(codes),
+                        _ => self.0.load_i8(codes.as_ptr()),
                     })
                 };
             }
@@ -68,13 +69,22 @@ impl Block {
     fn read<S: Sixteen, F: RowFormat>(s: S, kv: &KvRows<'_>, i: usize, head_dim: usize, buffer: &mut [f32]) -> Block {
         let len = BLOCK.min(kv.range.len() - i);
         let mut block = Block { rows: [core::ptr::null(); BLOCK], scales: [1.0; BLOCK], packed: [true; BLOCK], len };
-        for p in 0..len {
-            let t = kv.range.start + i + p;
-            if let Codes::Half = F::CODES {
-                block.rows[p] = kv.row(t, Q8::bytes(head_dim)).0.as_ptr();
-            } else {
-                let codes = &mut buffer[p * head_dim..][..head_dim];
-                (block.scales[p], block.packed[p]) = attend::load::<_, F>(Vector(s), kv, t, codes);
+        let start = kv.range.start + i;
+        let packed = start >= kv.first && start + len <= kv.recent_from;
+        if let Codes::Half = F::CODES {
+            for p in 0..len {
+                block.rows[p] = kv.row(start + p, Q8::bytes(head_dim)).0.as_ptr();
+            }
+        } else if packed {
+            // Nearly all blocks: rows one after the other.
+            let rows = kv.packed[start * kv.row_bytes..][..len * kv.row_bytes].chunks_exact(kv.row_bytes);
+            for (p, (row, codes)) in rows.zip(buffer.chunks_exact_mut(head_dim)).enumerate() {
+                block.scales[p] = attend::Unpack::codes::<F>(Vector(s), row, codes);
+                block.rows[p] = codes.as_ptr().cast();
+            }
+        } else {
+            for (p, codes) in buffer.chunks_exact_mut(head_dim).take(len).enumerate() {
+                (block.scales[p], block.packed[p]) = attend::load::<_, F>(Vector(s), kv, start + p, codes);
                 block.rows[p] = codes.as_ptr().cast();
             }
         }

@@ -31,7 +31,8 @@ pub(super) trait Sixteen: Copy {
     /// # Safety
     /// `p` holds 16 bytes.
     unsafe fn load_i8(self, p: *const u8) -> Self::V;
-    /// `table[p[i] >> shift & mask]`; where bit `i` of `high` is set, the index is `mask + 1` more. Indices are below 16.
+    /// `table[p[i] >> shift & mask]`; where bit `i` of `high` is set, the index is `mask + 1` more. Indices are below 16, and
+    /// the table repeats after those that there are.
     /// # Safety
     /// `p` holds 16 bytes.
     unsafe fn load_levels(

@@ -1,7 +1,7 @@
 //! AVX-512: 16 rows at a time. Instructions: F, BW, VL, VBMI, VNNI.
 
 use super::floats::Sixteen;
-use super::{levels, nibble_counts};
+use super::nibble_counts;
 use crate::kernels::lanes::{Dot, Lanes, Rows};
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -407,8 +407,22 @@ impl Sixteen for Zmm {
         high: Option<[u8; 2]>,
         table: &[i8; 16],
     ) -> __m512 {
-        // SAFETY: `self` proves the instructions, the caller the address.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels(p, shift, mask, high, table))) }
+        // A register holds the table. Without `high` no mask is needed: of an index four bits count, and tables repeat.
+        // SAFETY: `self` proves the instructions, the caller the addresses.
+        unsafe {
+            let float = |p: *const i8| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())));
+            let table = float(table.as_ptr());
+            let numbers = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let numbers = _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift as i32));
+            match high {
+                None => _mm512_permutexvar_ps(numbers, table),
+                Some(high) => {
+                    let upper = _mm512_maskz_set1_epi32(u16::from_le_bytes(high), i32::from(mask) + 1);
+                    let lower = _mm512_and_si512(numbers, _mm512_set1_epi32(i32::from(mask)));
+                    _mm512_permutexvar_ps(_mm512_or_si512(lower, upper), table)
+                }
+            }
+        }
     }
 
     #[inline(always)]
