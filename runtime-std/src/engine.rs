@@ -35,7 +35,7 @@ const ROWS_LOOKED_AT: usize = 2;
 /// Tokens guessed ahead, at most.
 pub(crate) const DRAFT_TOKENS: usize = 3;
 /// Tokens read together by default: beyond this, reading gets no faster and memory grows.
-const BATCH_DEFAULT: usize = 128;
+const BATCH_DEFAULT: usize = 256;
 
 /// A model file, parsed.
 pub(crate) struct Opened {
