@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quant", &["error", "limits", "mem", "numeric"]),
     ("gguf", &["error", "limits", "mem", "numeric", "quant"]),
     // How a cached row is written is known to the kernels as a weight type is; the cache itself is not.
-    ("kv_cache/format", &["numeric"]),
+    ("kv_cache/format", &["limits", "numeric"]),
     ("kernels", &["error", "limits", "mem", "numeric", "cpu", "quant", "kv_cache::KvType", "kv_cache::format"]),
     ("kv_cache", &["error", "limits", "mem", "numeric", "quant", "kernels"]),
     ("ops", &["error", "limits", "mem", "numeric", "parallel", "quant", "kernels", "kv_cache"]),
