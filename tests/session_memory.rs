@@ -117,13 +117,13 @@ fn forgetting_turns_keys_to_their_new_positions() {
     for (i, bytes) in models.iter().enumerate() {
         let gap = 9..9 + 120;
         let short = [&tokens[..gap.start], &tokens[gap.end..]].concat();
-        let exact = logits(bytes, KvType::F16, &short, 0..0);
+        let exact = [&short[..], &tokens].map(|text| logits(bytes, KvType::F16, text, 0..0));
         for kv in KvType::ALL {
             let got = logits(bytes, kv, &tokens, gap.clone());
-            let want = logits(bytes, kv, &short, 0..0);
-            let (error, otherwise) = (rms(&got, &want), rms(&logits(bytes, kv, &tokens, 0..0), &want));
-            // Rows are packed once more, and those that come to stand first or last were not kept as Q8.
-            let packing = rms(&want, &exact);
+            let [want, whole] = [&short[..], &tokens].map(|text| logits(bytes, kv, text, 0..0));
+            let (error, otherwise) = (rms(&got, &want), rms(&whole, &want));
+            // Rows that were packed in the whole text stay so where the short one keeps them as Q8, or are packed once more.
+            let packing = rms(&want, &exact[0]).max(rms(&whole, &exact[1]));
             println!("model {i} {kv:?}: {error:.5}, packing {packing:.5}, whole text {otherwise:.5}");
             assert!(error < 0.002 + 3.0 * packing, "model {i}, {kv:?}: {error}, packing {packing}");
             assert!(error < 0.7 * otherwise, "model {i}, {kv:?}: {error}, whole text {otherwise}");
