@@ -32,7 +32,8 @@ $(PI_FILE): FORCE
 	@tools/need.sh file file
 	cross=$$(tools/cross-toolchain.sh | tail -n 1)
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=s cargo $$cross build --release -q -p trill-runtime-std --no-default-features \
-	  --target $(PI_TARGET) --config profile.release.package.trill.opt-level=2
+	  --target $(PI_TARGET) --config profile.release.package.trill.opt-level=2 \
+	  --config 'profile.release.package."*".opt-level="z"'
 	mkdir -p dist
 	cp target/$(PI_TARGET)/release/trill $@
 	tools/check-static.sh $@
