@@ -10,7 +10,7 @@ use crate::quant::{ActKind, Acts, Matrix, QuantType, sign_stochastic};
 /// Bytes of weights in one claim: small enough that all cores stream the same neighbourhood of memory.
 const TILE_BYTES: usize = 16 << 10;
 /// Rows of a tile are a multiple of this, so that kernels work on whole groups of rows; for several tokens, of
-/// four groups.
+/// four groups wherever a row stands alone: a group that is not whole is computed with rows of its neighbour.
 const ROW_GROUP: usize = 16;
 /// Rows of a tile, at least, where kernels look sums of activations up in tables that they make first.
 const TABLE_ROWS: usize = 256;
@@ -110,7 +110,7 @@ fn grain(team: &Team<'_>, parts: &[Matrix<'_>], tokens: usize) -> usize {
     let by_share = rows / (4 * team.threads());
     // Groups of 5 or 320 rows must not be torn either.
     let groups = parts.iter().map(|p| p.ty().lanes());
-    let own = if tokens > 1 && parts.iter().all(|p| p.ty().lanes() == 1) { 4 * ROW_GROUP } else { ROW_GROUP };
+    let own = if tokens > 1 && parts.iter().any(|p| p.ty().lanes() == 1) { 4 * ROW_GROUP } else { ROW_GROUP };
     let group = groups.fold(own, |a, b| a / common(a, b) * b);
     // Tables made for a call must pay.
     let least = if parts.iter().any(|p| p.ty() == QuantType::Q1_0_R32) { TABLE_ROWS } else { 1 };
@@ -130,6 +130,22 @@ mod tests {
     use crate::quant::ActRow;
     use std::vec;
     use std::vec::Vec;
+
+    /// Tiles hold whole groups of every part that shares them.
+    #[test]
+    fn tiles_tear_no_group() {
+        let k = 640;
+        let matrix = |ty: QuantType, data| Matrix::new(ty, 6400, k, data).unwrap();
+        let data = |ty: QuantType| vec![0u8; ty.tensor_bytes(6400, k).unwrap()];
+        let (rows, packed, columns) = (data(QuantType::T3R), data(QuantType::T3), data(QuantType::T3C));
+        let (rows, packed) = (matrix(QuantType::T3R, &rows), matrix(QuantType::T3, &packed));
+        let columns = matrix(QuantType::T3C, &columns);
+        with_team(&Serial, |team| {
+            for (parts, group) in [(&[packed, rows][..], 320), (&[rows], 64), (&[packed], 80), (&[columns], 320)] {
+                assert!(grain(team, parts, 128).is_multiple_of(group), "{group}");
+            }
+        });
+    }
 
     /// True-binary weights see the signs that were asked for, whatever else is in the batch.
     #[test]
