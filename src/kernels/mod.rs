@@ -23,6 +23,9 @@ mod gather;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 mod scalar;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[macro_use]
+mod sixteen;
 
 pub(crate) use gather::gather;
 

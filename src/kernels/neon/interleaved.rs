@@ -7,8 +7,8 @@ use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 
 use super::dot::{Dot, add_products, prefetch, sdot_lane, settle, test_bits, zero};
-use super::floats::{widen_high, widen_low};
 use super::packed::crumb;
+use super::quad::{widen_high, widen_low};
 use super::weight::{Scaled32, Scaled256, Style, Weight, each_group};
 use crate::mem::TileMut;
 use crate::quant::{ActRow, Acts, RowSpan};

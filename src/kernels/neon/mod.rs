@@ -5,23 +5,21 @@
 //!   `ternary.rs`, `bits.rs`, `kquants.rs`, `packed.rs`, `apart.rs`, `interleaved.rs`.
 //! - `gemv.rs`: one token. `gemm.rs`: several tokens. Both are generic over type and step, `inline(always)`,
 //!   and become machine code only in the functions that `level!` makes below.
-//! - `attend.rs`: attention on packed keys and values, the same at every level.
-//! - `floats.rs`: F32, F16 and BF16 rows, `signs.rs`: B1; the same at every level.
+//! - `quad.rs`: sixteen floats, for [`super::sixteen`]; `signs.rs`: B1. The same at every level.
 
 // Arrays of registers are walked by index, several side by side.
 #![allow(clippy::needless_range_loop)]
 
 mod apart;
-mod attend;
 mod bits;
 mod blocks32;
 mod dot;
-mod floats;
 mod gemm;
 mod gemv;
 mod interleaved;
 mod kquants;
 mod packed;
+mod quad;
 mod signs;
 mod ternary;
 mod weight;
@@ -29,11 +27,25 @@ mod weight;
 pub(super) use dot::prefetch;
 
 use super::scalar::BASE;
-use super::{FloatKernels, Kernels};
-use crate::kv_cache::format::{Q2, Q3, Q4, Q8};
-use crate::quant::QuantType;
+use super::sixteen::weights;
+use super::{Kernels, RowsFn};
+use crate::mem::TileMut;
+use crate::quant::{Acts, QuantType, RowSpan};
+use quad::Quad;
 
 float_kernels!("neon");
+float_level!("neon", Quad);
+
+/// Rows of a float type.
+#[target_feature(enable = "neon")]
+fn float_rows<E: weights::Element>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+    // SAFETY: the feature is enabled here; the shapes are those of `RowsFn`.
+    unsafe { weights::rows::<_, E>(Quad::new(), w, acts, out) }
+}
+
+const fn floats<E: weights::Element>() -> RowsFn {
+    float_rows::<E>
+}
 
 /// The functions of few tokens, compiled with a level's features.
 macro_rules! few {
@@ -147,17 +159,11 @@ macro_rules! with_types {
 }
 use with_types;
 
-const FLOATS: FloatKernels = FloatKernels {
-    scores: [FLOAT.scores[0], attend::scores::<Q8>, attend::scores::<Q4>, attend::scores::<Q2>, attend::scores::<Q3>],
-    mix: [FLOAT.mix[0], attend::mix::<Q8>, attend::mix::<Q4>, attend::mix::<Q2>, attend::mix::<Q3>],
-    ..FLOAT
-};
-
 /// What all levels share.
 const BASE_NEON: Kernels = Kernels { float: FLOATS, ..BASE }
-    .with(QuantType::F32, floats::F32_ROWS)
-    .with(QuantType::F16, floats::F16_ROWS)
-    .with(QuantType::BF16, floats::BF16_ROWS)
+    .with(QuantType::F32, floats::<weights::F32>())
+    .with(QuantType::F16, floats::<weights::F16>())
+    .with(QuantType::BF16, floats::<weights::BF16>())
     .with(QuantType::B1, signs::B1_ROWS)
     .with(QuantType::B1_64, signs::B1_64_ROWS);
 

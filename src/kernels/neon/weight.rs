@@ -3,8 +3,8 @@
 use core::arch::aarch64::*;
 
 use super::dot::{Dot, load32, reduce4, zero};
-use super::floats::widen_low;
 use super::gemv::gemv;
+use super::quad::widen_low;
 use crate::mem::TileMut;
 use crate::quant::{Acts, RowSpan};
 

@@ -17,9 +17,7 @@ macro_rules! each {
     };
 }
 
-mod attend;
-mod floats;
-mod rows;
+mod arithmetic;
 mod ymm;
 mod zmm;
 
@@ -51,7 +49,7 @@ macro_rules! level {
 
         pub(super) const TABLE: Kernels = level!(
             table $features, $token, $base;
-            floats::rows: F32(), F16(), BF16();
+            weights::rows: F32(), F16(), BF16();
             packed::rows: T2(tiles::<<packed::T2 as Unpack>::Style, 4>()),
                 T3(tiles::<<packed::T3 as Unpack>::Style, 5>()),
                 S2(tiles::<<packed::S2 as Unpack>::Style, 4>());
@@ -99,133 +97,53 @@ unsafe fn levels(p: *const u8, shift: usize, mask: i8, high: Option<[u8; 2]>, ta
     }
 }
 
-/// Defines `FLOATS`: [`BASE`](super::scalar::BASE) with this level's float operations.
-macro_rules! float_level {
-    ($features:literal, $token:ty, $name:literal) => {
-        mod attention {
-            use super::*;
-            use crate::kernels::KvRows;
-            use crate::kernels::x86::attend;
-            use crate::kv_cache::format::RowFormat;
-
-            #[target_feature(enable = $features)]
-            pub(super) fn scores<F: RowFormat>(
-                q: &[f32],
-                head_dim: usize,
-                k: &KvRows<'_>,
-                scale: f32,
-                out: &mut [f32],
-            ) {
-                // SAFETY: the features are enabled here.
-                attend::scores::<_, F>(unsafe { <$token>::new() }, q, head_dim, k, scale, out);
-            }
-            #[target_feature(enable = $features)]
-            pub(super) fn mix<F: RowFormat>(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
-                // SAFETY: the features are enabled here.
-                attend::mix::<_, F>(unsafe { <$token>::new() }, weights, head_dim, v, out);
-            }
-        }
-
-        mod activations {
-            use super::*;
-            use crate::kernels::x86::rows;
-
-            #[target_feature(enable = $features)]
-            pub(super) fn quantize_row(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) -> i32 {
-                // SAFETY: the features are enabled here.
-                rows::quantize_row(unsafe { <$token>::new() }, x, q, d, sums)
-            }
-            #[target_feature(enable = $features)]
-            pub(super) fn quantize_block32(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) -> i32 {
-                // SAFETY: the features are enabled here.
-                rows::quantize_block32(unsafe { <$token>::new() }, x, q, d, sums)
-            }
-            #[target_feature(enable = $features)]
-            pub(super) fn rmsnorm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
-                // SAFETY: the features are enabled here.
-                rows::rmsnorm(unsafe { <$token>::new() }, x, w, eps, out);
-            }
-            #[target_feature(enable = $features)]
-            pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
-                // SAFETY: the features are enabled here.
-                rows::silu_mul(unsafe { <$token>::new() }, gate, up);
-            }
-            #[target_feature(enable = $features)]
-            pub(super) fn softmax(scores: &mut [f32]) -> f32 {
-                // SAFETY: the features are enabled here.
-                rows::softmax(unsafe { <$token>::new() }, scores)
-            }
-        }
-
-        pub(super) const FLOATS: Kernels = {
-            use crate::kv_cache::format::{F16, Q2, Q3, Q4, Q8};
-            use crate::quant::ActKind;
-            let mut float = FLOAT;
-            float.quantize[ActKind::Row as usize] = activations::quantize_row;
-            float.quantize[ActKind::Block32 as usize] = activations::quantize_block32;
-            float.rmsnorm = activations::rmsnorm;
-            float.silu_mul = activations::silu_mul;
-            float.softmax = activations::softmax;
-            float.scores = [
-                attention::scores::<F16>,
-                attention::scores::<Q8>,
-                attention::scores::<Q4>,
-                attention::scores::<Q2>,
-                attention::scores::<Q3>,
-            ];
-            float.mix = [
-                attention::mix::<F16>,
-                attention::mix::<Q8>,
-                attention::mix::<Q4>,
-                attention::mix::<Q2>,
-                attention::mix::<Q3>,
-            ];
-            Kernels { name: $name, float, ..BASE }
-        };
-    };
-}
-
 mod avx2 {
-    use super::{floats, ymm::Ymm};
+    use super::ymm::Ymm;
     use crate::kernels::{
         Kernels, lanes,
         lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
         scalar::BASE,
+        sixteen::weights,
     };
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
     float_kernels!("avx2,f16c");
-    float_level!("avx2,f16c", Ymm<false>, "avx2");
-    lanes::lane_types!(level; "avx2,f16c", Ymm<false>, FLOATS, 1 2);
+    float_level!("avx2,f16c", Ymm<false>);
+    const START: Kernels = Kernels { name: "avx2", float: FLOATS, ..BASE };
+    lanes::lane_types!(level; "avx2,f16c", Ymm<false>, START, 1 2);
 }
 
 mod avx_vnni {
-    use super::{avx2::FLOATS, floats, ymm::Ymm};
-    use crate::kernels::{
-        Kernels, lanes,
-        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
-    };
-    use crate::mem::TileMut;
-    use crate::quant::{Acts, QuantType, RowSpan};
-
-    const BASE: Kernels = Kernels { name: "avx-vnni", ..FLOATS };
-    lanes::lane_types!(level; "avx2,f16c,avxvnni", Ymm<true>, BASE, 1 2);
-}
-
-mod avx512 {
-    use super::{floats, zmm::Zmm};
+    use super::{avx2::FLOATS, ymm::Ymm};
     use crate::kernels::{
         Kernels, lanes,
         lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
         scalar::BASE,
+        sixteen::weights,
+    };
+    use crate::mem::TileMut;
+    use crate::quant::{Acts, QuantType, RowSpan};
+
+    const START: Kernels = Kernels { name: "avx-vnni", float: FLOATS, ..BASE };
+    lanes::lane_types!(level; "avx2,f16c,avxvnni", Ymm<true>, START, 1 2);
+}
+
+mod avx512 {
+    use super::zmm::Zmm;
+    use crate::kernels::{
+        Kernels, lanes,
+        lanes::{Style, Unpack, apart, apart::Apart, gemm, interleaved, packed},
+        scalar::BASE,
+        sixteen::weights,
     };
     use crate::mem::TileMut;
     use crate::quant::{Acts, QuantType, RowSpan};
 
     float_kernels!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c");
-    float_level!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, "avx512-vnni");
-    lanes::lane_types!(level; "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, FLOATS, 1 2 3);
+    float_level!("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm);
+    const START: Kernels = Kernels { name: "avx512-vnni", float: FLOATS, ..BASE };
+    lanes::lane_types!(level; "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,f16c", Zmm, START, 1 2 3);
 }
 
 pub(super) static AVX2: Kernels = avx2::TABLE;

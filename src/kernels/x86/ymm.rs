@@ -1,8 +1,8 @@
 //! AVX2 with F16C, with or without AVX-VNNI: 8 rows at a time.
 
-use super::floats::Sixteen;
 use super::{levels, nibble_counts};
 use crate::kernels::lanes::{Dot, Lanes, Rows};
+use crate::kernels::sixteen::Sixteen;
 use core::arch::asm;
 use core::arch::x86_64::*;
 
@@ -363,6 +363,7 @@ unsafe fn widen(bytes: __m128i) -> [__m256; 2] {
 impl<const VNNI: bool> Sixteen for Ymm<VNNI> {
     type V = [__m256; 2];
     const ROWS: usize = 2;
+    const WIDENS: bool = true;
 
     #[inline(always)]
     fn zero(self) -> [__m256; 2] {

@@ -1,8 +1,8 @@
 //! AVX-512: 16 rows at a time. Instructions: F, BW, VL, VBMI, VNNI.
 
-use super::floats::Sixteen;
 use super::nibble_counts;
 use crate::kernels::lanes::{Dot, Lanes, Rows};
+use crate::kernels::sixteen::Sixteen;
 use core::arch::asm;
 use core::arch::x86_64::*;
 
@@ -334,6 +334,7 @@ impl Lanes for Zmm {
 impl Sixteen for Zmm {
     type V = __m512;
     const ROWS: usize = 4;
+    const WIDENS: bool = true;
 
     #[inline(always)]
     fn zero(self) -> __m512 {

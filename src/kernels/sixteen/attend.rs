@@ -1,9 +1,10 @@
 //! Attention a tile of heads and positions at a time, so that a cached row is unpacked once for the heads that share it,
-//! and four sums of 16 accumulators fold together. F16 rows are widened as they are read, others into a buffer that
-//! stays in the first-level cache.
+//! and four sums of 16 accumulators fold together. Rows are unpacked into a buffer that stays in the first-level cache, but F16
+//! where widening costs nothing ([`Sixteen::WIDENS`]).
 #![allow(clippy::needless_range_loop)] // registers are walked by index
 
-use super::floats::{Element, F16 as Half, F32 as Single, Sixteen};
+use super::Sixteen;
+use super::weights::{Element, F16 as Half, F32 as Single};
 use crate::kernels::{KvRows, attend};
 use crate::kv_cache::format::{Codes, Q8, RowFormat, scale_and_codes};
 use crate::limits::HEAD_DIM_MAX;
@@ -34,6 +35,13 @@ struct Vector<S>(S);
 impl<S: Sixteen> attend::Unpack for Vector<S> {
     #[inline(always)]
     fn codes<F: RowFormat>(self, row: &[u8], out: &mut [f32]) -> f32 {
+        if let Codes::Half = F::CODES {
+            for (out, halves) in out.as_chunks_mut::<16>().0.iter_mut().zip(row.as_chunks::<32>().0) {
+                // SAFETY: 16 halves.
+                *out = unsafe { self.0.array(self.0.load_f16(halves.as_ptr())) };
+            }
+            return 1.0;
+        }
         let (d, codes) = scale_and_codes(row);
         let low = match F::CODES {
             Codes::Levels { per_byte, .. } => out.len() / per_byte,
@@ -64,14 +72,14 @@ impl<S: Sixteen> attend::Unpack for Vector<S> {
 }
 
 impl Block {
-    /// Positions `i ..` of the range, as many as there are; unpacked into `buffer` unless they are F16.
+    /// Positions `i ..` of the range, as many as there are; unpacked into `buffer`, or F16 where it is.
     #[inline(always)]
     fn read<S: Sixteen, F: RowFormat>(s: S, kv: &KvRows<'_>, i: usize, head_dim: usize, buffer: &mut [f32]) -> Block {
         let len = BLOCK.min(kv.range.len() - i);
         let mut block = Block { rows: [core::ptr::null(); BLOCK], scales: [1.0; BLOCK], packed: [true; BLOCK], len };
         let start = kv.range.start + i;
         let packed = start >= kv.first && start + len <= kv.recent_from;
-        if let Codes::Half = F::CODES {
+        if S::WIDENS && matches!(F::CODES, Codes::Half) {
             for p in 0..len {
                 block.rows[p] = kv.row(start + p, Q8::bytes(head_dim)).0.as_ptr();
             }
@@ -103,7 +111,7 @@ fn heads<S: Sixteen>(left: usize) -> usize {
 
 /// See [`crate::kernels::ScoresFn`].
 #[inline(always)]
-pub(super) fn scores<S: Sixteen, F: RowFormat>(
+pub(in crate::kernels) fn scores<S: Sixteen, F: RowFormat>(
     s: S,
     q: &[f32],
     head_dim: usize,
@@ -113,7 +121,7 @@ pub(super) fn scores<S: Sixteen, F: RowFormat>(
 ) {
     match F::CODES {
         _ if !fits::<F>(head_dim) => attend::scores::<_, F>(attend::Plain, q, head_dim, k, scale, out),
-        Codes::Half => score_blocks::<S, F, Half>(s, q, head_dim, k, scale, out, &mut []),
+        Codes::Half if S::WIDENS => score_blocks::<S, F, Half>(s, q, head_dim, k, scale, out, &mut []),
         _ => score_blocks::<S, F, Single>(s, q, head_dim, k, scale, out, &mut [0f32; BLOCK * HEAD_DIM_MAX]),
     }
 }
@@ -199,10 +207,16 @@ unsafe fn score_tile<S: Sixteen, E: Element, const G: usize>(
 
 /// See [`crate::kernels::MixFn`].
 #[inline(always)]
-pub(super) fn mix<S: Sixteen, F: RowFormat>(s: S, weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
+pub(in crate::kernels) fn mix<S: Sixteen, F: RowFormat>(
+    s: S,
+    weights: &[f32],
+    head_dim: usize,
+    v: &KvRows<'_>,
+    out: &mut [f32],
+) {
     match F::CODES {
         _ if !fits::<F>(head_dim) => attend::mix::<_, F>(attend::Plain, weights, head_dim, v, out),
-        Codes::Half => mix_blocks::<S, F, Half>(s, weights, head_dim, v, out, &mut []),
+        Codes::Half if S::WIDENS => mix_blocks::<S, F, Half>(s, weights, head_dim, v, out, &mut []),
         _ => mix_blocks::<S, F, Single>(s, weights, head_dim, v, out, &mut [0f32; BLOCK * HEAD_DIM_MAX]),
     }
 }
@@ -220,43 +234,47 @@ fn mix_blocks<S: Sixteen, F: RowFormat, E: Element>(
     out.fill(0.0);
     for i in (0..n).step_by(BLOCK) {
         let block = Block::read::<S, F>(s, v, i, head_dim, buffer);
-        let mut c = 0;
-        while c < head_dim {
-            let vectors = if head_dim - c >= 64 { 4 } else { 1 };
-            let mut g = 0;
-            while g < group {
-                let (weights, out) = (&weights[g * n + i..], &mut out[g * head_dim + c..]);
-                let heads = heads::<S>(group - g);
+        let mut g = 0;
+        while g < group {
+            let heads = heads::<S>(group - g);
+            let mut scaled = [[0f32; BLOCK]; 4];
+            for (h, scaled) in scaled.iter_mut().enumerate().take(heads) {
+                let weights = &weights[(g + h) * n + i..][..block.len];
+                scaled.iter_mut().zip(weights).zip(block.scales).for_each(|((to, w), d)| *to = w * d);
+            }
+            let mut c = 0;
+            while c < head_dim {
+                let vectors = if head_dim - c >= 64 { 4 } else { 1 };
+                let out = &mut out[g * head_dim + c..];
                 // SAFETY: out holds so many heads, and these and the rows values c .. c + 16 * vectors.
                 unsafe {
                     match (heads, vectors) {
-                        (4, 4) => mix_tile::<S, E, 4, 4>(s, weights, n, &block, c, head_dim, out),
-                        (3, 4) => mix_tile::<S, E, 3, 4>(s, weights, n, &block, c, head_dim, out),
-                        (2, 4) => mix_tile::<S, E, 2, 4>(s, weights, n, &block, c, head_dim, out),
-                        (_, 4) => mix_tile::<S, E, 1, 4>(s, weights, n, &block, c, head_dim, out),
-                        (4, _) => mix_tile::<S, E, 4, 1>(s, weights, n, &block, c, head_dim, out),
-                        (3, _) => mix_tile::<S, E, 3, 1>(s, weights, n, &block, c, head_dim, out),
-                        (2, _) => mix_tile::<S, E, 2, 1>(s, weights, n, &block, c, head_dim, out),
-                        _ => mix_tile::<S, E, 1, 1>(s, weights, n, &block, c, head_dim, out),
+                        (4, 4) => mix_tile::<S, E, 4, 4>(s, &scaled, &block, c, head_dim, out),
+                        (3, 4) => mix_tile::<S, E, 3, 4>(s, &scaled, &block, c, head_dim, out),
+                        (2, 4) => mix_tile::<S, E, 2, 4>(s, &scaled, &block, c, head_dim, out),
+                        (_, 4) => mix_tile::<S, E, 1, 4>(s, &scaled, &block, c, head_dim, out),
+                        (4, _) => mix_tile::<S, E, 4, 1>(s, &scaled, &block, c, head_dim, out),
+                        (3, _) => mix_tile::<S, E, 3, 1>(s, &scaled, &block, c, head_dim, out),
+                        (2, _) => mix_tile::<S, E, 2, 1>(s, &scaled, &block, c, head_dim, out),
+                        _ => mix_tile::<S, E, 1, 1>(s, &scaled, &block, c, head_dim, out),
                     }
                 }
-                g += heads;
+                c += 16 * vectors;
             }
-            c += 16 * vectors;
+            g += heads;
         }
     }
 }
 
-/// Adds the block's positions to values `c .. c + 16 C` of `G` heads: head `g`'s weights are `weights[g * n ..]`, its
-/// sums `out[g * head_dim ..][..16 * C]`.
+/// Adds the block's positions to values `c .. c + 16 C` of `G` heads: head `g`'s weights, scales included, are `weights[g]`,
+/// its sums `out[g * head_dim ..][..16 * C]`.
 ///
 /// # Safety
 /// The rows and `out` hold these values.
 #[inline(always)]
 unsafe fn mix_tile<S: Sixteen, E: Element, const G: usize, const C: usize>(
     s: S,
-    weights: &[f32],
-    n: usize,
+    weights: &[[f32; BLOCK]; 4],
     block: &Block,
     c: usize,
     head_dim: usize,
@@ -272,7 +290,7 @@ unsafe fn mix_tile<S: Sixteen, E: Element, const G: usize, const C: usize>(
     for p in 0..block.len {
         let mut weight = [s.zero(); G];
         for g in 0..G {
-            weight[g] = s.splat(weights[g * n + p] * block.scales[p]);
+            weight[g] = s.splat(weights[g][p]);
         }
         for x in 0..C {
             // SAFETY: by contract.

@@ -3,55 +3,13 @@
 
 #![allow(clippy::needless_range_loop)] // registers are walked by index
 
+use super::Sixteen;
 use crate::mem::TileMut;
 use crate::numeric::{bf16_to_f32, f16_to_f32, tree16};
 use crate::quant::{Acts, RowSpan};
 
-/// Sixteen f32. A value of the type is the proof that the CPU has the instructions.
-pub(super) trait Sixteen: Copy {
-    /// The values, in one or more registers.
-    type V: Copy;
-    /// Rows that share the loads of an activation.
-    const ROWS: usize;
-
-    fn zero(self) -> Self::V;
-    fn splat(self, v: f32) -> Self::V;
-    /// `acc + a * b`, both rounded.
-    fn mul_add(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
-    /// # Safety
-    /// `p` holds 16 values.
-    unsafe fn load_f32(self, p: *const f32) -> Self::V;
-    /// # Safety
-    /// `p` holds 16 values.
-    unsafe fn load_f16(self, p: *const u8) -> Self::V;
-    /// # Safety
-    /// `p` holds 16 values.
-    unsafe fn load_bf16(self, p: *const u8) -> Self::V;
-    /// Signed bytes.
-    /// # Safety
-    /// `p` holds 16 bytes.
-    unsafe fn load_i8(self, p: *const u8) -> Self::V;
-    /// `table[p[i] >> shift & mask]`; where bit `i` of `high` is set, the index is `mask + 1` more. Indices are below 16, and
-    /// the table repeats after those that there are.
-    /// # Safety
-    /// `p` holds 16 bytes.
-    unsafe fn load_levels(
-        self,
-        p: *const u8,
-        shift: usize,
-        mask: i8,
-        high: Option<[u8; 2]>,
-        table: &[i8; 16],
-    ) -> Self::V;
-    fn array(self, v: Self::V) -> [f32; 16];
-    /// [`tree16`] of four vectors.
-    fn trees(self, v: [Self::V; 4]) -> [f32; 4];
-    /// A hint; any address will do.
-    fn prefetch(self, p: *const u8);
-}
-
 /// A float weight type.
-pub(super) trait Element {
+pub(in crate::kernels) trait Element {
     /// Bytes of a weight.
     const BYTES: usize;
     /// # Safety
@@ -64,7 +22,7 @@ pub(super) trait Element {
 
 macro_rules! element {
     ($name:ident, $bytes:literal, |$s:ident, $p:ident| $load:expr, $one:expr) => {
-        pub(super) struct $name;
+        pub(in crate::kernels) struct $name;
 
         impl Element for $name {
             const BYTES: usize = $bytes;
@@ -91,7 +49,12 @@ element!(BF16, 2, |s, p| s.load_bf16(p), |b| bf16_to_f32(u16::from_le_bytes(b)))
 /// # Safety
 /// Shapes as [`crate::kernels::Kernels::rows`] checks them.
 #[inline(always)]
-pub(super) unsafe fn rows<S: Sixteen, E: Element>(s: S, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
+pub(in crate::kernels) unsafe fn rows<S: Sixteen, E: Element>(
+    s: S,
+    w: &RowSpan<'_>,
+    acts: &Acts<'_>,
+    out: &mut TileMut<'_, f32>,
+) {
     let mut r = 0;
     while r < w.rows {
         // SAFETY: rows r .. r + R and tokens t .. t + T exist, in the weights, activations and tile.
