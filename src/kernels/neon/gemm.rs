@@ -71,10 +71,10 @@ pub(super) unsafe fn gemm<W: Weight, D: Dot>(
     let mut panel = MaybeUninit::<Panel>::uninit();
     for row in (0..w.rows).step_by(8) {
         for column in (0..w.cols).step_by(COLUMNS) {
-            let columns = COLUMNS.min(w.cols - column);
+            let all = Jobs::of::<W>(w, acts, out, row, column);
             // SAFETY: rows and columns exist; `pack` writes all of the panel that `columns` columns need.
             let panel = unsafe {
-                pack::<W, D>(w, row, column, columns, panel.as_mut_ptr());
+                pack::<W, D>(w, row, column, all.columns, panel.as_mut_ptr());
                 &*panel.as_ptr()
             };
             let mut t = 0;
@@ -82,10 +82,10 @@ pub(super) unsafe fn gemm<W: Weight, D: Dot>(
                 // SAFETY: the level runs here, and the job is inside `acts` and `out`.
                 unsafe {
                     if acts.n - t > 2 {
-                        tiles.0(panel, &job::<W, 4>(w, acts, out, row, column, t));
+                        tiles.0(panel, &all.job(t));
                         t += 4;
                     } else {
-                        tiles.1(panel, &job::<W, 2>(w, acts, out, row, column, t));
+                        tiles.1(panel, &all.job(t));
                         t += 2;
                     }
                 }
@@ -94,29 +94,61 @@ pub(super) unsafe fn gemm<W: Weight, D: Dot>(
     }
 }
 
-#[inline(always)]
-fn job<W: Weight, const T: usize>(
-    w: &RowSpan<'_>,
-    acts: &Acts<'_>,
-    out: &mut TileMut<'_, f32>,
-    row: usize,
-    column: usize,
-    t: usize,
-) -> Job<T> {
-    let tokens = T.min(acts.n - t);
-    let columns = COLUMNS.min(w.cols - column);
-    let token: [_; T] = core::array::from_fn(|i| acts.row(t + i.min(tokens - 1)));
-    let unit = column / W::Style::UNIT;
-    Job {
-        x: token.map(|a| a.q[column..].as_ptr()),
-        d: token.map(|a| if W::Style::ROW { a.d.as_ptr() } else { a.d[unit..].as_ptr() }),
-        bsums: token.map(|a| if W::Style::ROW { a.bsums.as_ptr() } else { a.bsums[unit * W::Style::SUMS..].as_ptr() }),
-        out: core::array::from_fn(|i| out.row_mut(t + i.min(tokens - 1))[row..].as_mut_ptr()),
-        rows: 8.min(w.rows - row),
-        tokens,
-        columns,
-        first: column == 0,
-        last: (column + columns == w.cols).then_some(w.scale),
+/// What the tiles of a panel share: the first token's addresses, and how far those of the next lie.
+struct Jobs {
+    n: usize,
+    x: *const i8,
+    codes: usize,
+    d: *const f32,
+    scales: usize,
+    bsums: *const i16,
+    sums: usize,
+    out: *mut f32,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+    first: bool,
+    last: Option<f32>,
+}
+
+impl Jobs {
+    #[inline(always)]
+    fn of<W: Weight>(w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>, row: usize, column: usize) -> Jobs {
+        let columns = COLUMNS.min(w.cols - column);
+        let unit = if W::Style::ROW { 0 } else { column / W::Style::UNIT };
+        Jobs {
+            n: acts.n,
+            x: acts.q[column..].as_ptr(),
+            codes: acts.kind.codes(acts.k),
+            d: acts.d[unit..].as_ptr(),
+            scales: acts.kind.scales(acts.k),
+            bsums: acts.bsums[unit * W::Style::SUMS..].as_ptr(),
+            sums: acts.kind.bsums(acts.k),
+            stride: out.stride(),
+            out: out.as_mut_ptr().wrapping_add(row),
+            rows: 8.min(w.rows - row),
+            columns,
+            first: column == 0,
+            last: (column + columns == w.cols).then_some(w.scale),
+        }
+    }
+
+    /// Tokens from `t` on, of which there is at least one.
+    #[inline(always)]
+    fn job<const T: usize>(&self, t: usize) -> Job<T> {
+        let tokens = T.min(self.n - t);
+        let token: [usize; T] = core::array::from_fn(|i| t + i.min(tokens - 1));
+        Job {
+            x: token.map(|t| self.x.wrapping_add(t * self.codes)),
+            d: token.map(|t| self.d.wrapping_add(t * self.scales)),
+            bsums: token.map(|t| self.bsums.wrapping_add(t * self.sums)),
+            out: token.map(|t| self.out.wrapping_add(t * self.stride)),
+            rows: self.rows,
+            tokens,
+            columns: self.columns,
+            first: self.first,
+            last: self.last,
+        }
     }
 }
 
