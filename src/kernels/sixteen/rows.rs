@@ -4,6 +4,7 @@
 use super::Arithmetic;
 use crate::kernels::float;
 use crate::numeric::tree16;
+use core::slice::{from_mut, from_ref};
 
 /// The 16 values at the start of `x`.
 #[inline(always)]
@@ -104,12 +105,12 @@ pub(in crate::kernels) fn quantize_block256<S: Arithmetic>(
     let mut total = 0;
     for (((x, q), d), bsums) in x.chunks_exact(256).zip(q.chunks_exact_mut(256)).zip(d).zip(bsums.chunks_exact_mut(16))
     {
-        let chunks = x.as_chunks().0;
+        let (chunks, q) = (x.as_chunks().0, q.as_chunks_mut().0);
         let amax = abs_max(s, chunks);
         let m = x.iter().copied().find(|v| v.abs() == amax).unwrap_or(0.0);
         let id = if m != 0.0 { -127.0 / m } else { 0.0 };
-        for ((x, q), bsum) in chunks.chunks_exact(1).zip(q.as_chunks_mut().0.chunks_exact_mut(1)).zip(bsums) {
-            let sum = s.sum_int(codes(s, x, q, id, -128));
+        for ((x, q), bsum) in chunks.iter().zip(q).zip(bsums) {
+            let sum = s.sum_int(codes(s, from_ref(x), from_mut(q), id, -128));
             *bsum = sum as i16; // |sum| <= 16 * 128
             total += sum;
         }
