@@ -3,7 +3,7 @@
 //!
 //! - `F16`: as it is, scale 1.
 //! - `Q8`: an f16 scale `d = amax / 127`, then int8 codes.
-//! - `Q4`, `Q3`, `Q2`: an f16 scale, then the numbers of levels. Rows are rotated first ([`super::rotates`]), which makes
+//! - `Q4`, `Q3`, `Q2`: an f16 scale, then the numbers of levels. Rows are rotated first ([`super::KvType::rotates`]), which makes
 //!   their values nearly Gaussian, so the levels that are best for a Gaussian (Lloyd and Max), as whole numbers, fit
 //!   every row. The scale is the one that makes the squared error least for the levels chosen.
 

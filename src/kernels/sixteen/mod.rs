@@ -48,7 +48,7 @@ pub(in crate::kernels) trait Sixteen: Copy {
         table: &[i8; 16],
     ) -> Self::V;
     fn array(self, v: Self::V) -> [f32; 16];
-    /// [`tree16`] of four vectors.
+    /// [`crate::numeric::tree16`] of four vectors.
     fn trees(self, v: [Self::V; 4]) -> [f32; 4];
     /// A hint; any address will do.
     fn prefetch(self, p: *const u8);
