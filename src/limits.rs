@@ -37,6 +37,8 @@ pub const MERGES_MAX: usize = (1 << 24) - 2;
 pub const CONTEXT_MAX: usize = 1 << 20;
 /// Tokens that go through the layers together during prefill.
 pub const BATCH_MAX: usize = 512;
+/// Tokens guessed ahead and read in one pass with the one before them. More are seldom right.
+pub const GUESSES_MAX: usize = 7;
 /// Threads in a team.
 pub const THREADS_MAX: usize = 64;
 /// Bytes of one vocabulary entry.

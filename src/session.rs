@@ -10,7 +10,7 @@ pub use state::StateKey;
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::kv_cache::{KvCache, KvShape, KvType};
+use crate::kv_cache::{KvCache, KvShape, KvType, PASS_MAX};
 use crate::limits;
 use crate::mem::Carver;
 use crate::model::{Buffers, Model, Pass, Screening, Skipping};
@@ -83,16 +83,10 @@ fn parts<'s>(
     mark: &mut dyn FnMut(usize),
 ) -> Result<(KvCache<'s>, Buffers<'s>, &'s mut [f32])> {
     let hp = &model.hparams;
-    let shape = KvShape {
-        layers: hp.n_layer,
-        heads: hp.n_head_kv,
-        head_dim: hp.head_dim,
-        capacity: config.context,
-        batch: config.batch,
-    };
+    let shape = KvShape { layers: hp.n_layer, heads: hp.n_head_kv, head_dim: hp.head_dim, capacity: config.context };
     let cache = KvCache::new(config.cache_k, config.cache_v, shape, carver)?;
     mark(carver.used());
-    let buffers = Buffers::new(model, config.batch, config.context, config.threads, carver)?;
+    let buffers = Buffers::new(model, (config.batch, config.context, config.threads), config.cache_k, carver)?;
     mark(carver.used());
     let logits = carver.take(config.logit_rows * hp.n_vocab, 0.0)?;
     mark(carver.used());
@@ -143,11 +137,14 @@ impl<'m, 's> Session<'m, 's> {
         self.buffers.acts.sign_seed = seed;
     }
 
-    /// Forgets everything from position `len` on. A later position is left as it is.
-    pub fn truncate(&mut self, len: usize) {
-        self.cache.truncate(len, self.position);
-        self.position = self.position.min(len);
-        self.unchanged = self.unchanged.min(len);
+    /// Forgets everything from position `len` on, and as much before it as must be read again to go on as if what is
+    /// forgotten had never been; returns the position where the session stands then. That is `len` itself (or the present
+    /// position, if that is lower) for the last few positions, for the end of the last prompt, and for caches of
+    /// [`KvType::F16`] and [`KvType::Q8`] anywhere.
+    pub fn truncate(&mut self, len: usize) -> usize {
+        self.position = self.cache.truncate(len, self.position);
+        self.unchanged = self.unchanged.min(self.position);
+        self.position
     }
 
     /// Reads `tokens` and returns the logits after the last one (`n_vocab` values); with one token this is
@@ -174,8 +171,16 @@ impl<'m, 's> Session<'m, 's> {
             let mut done = 0;
             for tokens in tokens.chunks(self.config.batch) {
                 let n = tokens.len();
+                let long = n > PASS_MAX;
+                if long || (done == 0 && total > 1) {
+                    cache.set_mark(self.position);
+                }
                 let pass = Pass { team, kernels: &self.kernels, model: self.model, start: self.position, n };
-                pass.forward(tokens, cache, buffers, &mut |layer| progress(done + n * layer / layers))?;
+                let read = pass.forward(tokens, cache, buffers, &mut |layer| progress(done + n * layer / layers));
+                if read.is_err() && long {
+                    cache.return_to_mark();
+                }
+                read?;
                 self.position += n;
                 done += n;
                 if done == total {
@@ -184,6 +189,9 @@ impl<'m, 's> Session<'m, 's> {
             }
             Ok::<(), Error>(())
         })?;
+        if total > 1 {
+            self.cache.set_mark(self.position);
+        }
         Ok(&mut self.logits[..vocab])
     }
 
@@ -218,26 +226,38 @@ impl<'m, 's> Session<'m, 's> {
         tokens: &[u32],
         visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<()> {
-        self.logits_each(executor, tokens, None, visit)
+        let visit = &mut |i: usize, logits: &mut [f32]| visit(i, logits).map(|()| true);
+        self.logits_each(executor, tokens, None, visit).map(|_| ())
     }
 
-    /// As [`Session::logits_all`], but with only the logits that [`Session::set_top`] asks for: to verify a draft.
-    pub fn logits_draft(
+    /// Reads a token and guesses at what follows it, in as few passes as the batch allows. `visit` gets the logits after each
+    /// (those that [`Session::set_top`] asks for), with its index, and says whether the next token is the one it chose; what was
+    /// read beyond is forgotten, and leaves no trace. Returns how many of `tokens` stay.
+    ///
+    /// # Panics
+    /// If there are more than [`limits::GUESSES_MAX`] guesses: a bug of the caller.
+    pub fn verify(
         &mut self,
         executor: &dyn Executor,
         tokens: &[u32],
-        visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
-    ) -> Result<()> {
-        self.logits_each(executor, tokens, self.top, visit)
+        visit: &mut dyn FnMut(usize, &mut [f32]) -> bool,
+    ) -> Result<usize> {
+        assert!(tokens.len() <= PASS_MAX);
+        let before = self.position;
+        let right = self.logits_each(executor, tokens, self.top, &mut |i, logits| Ok(visit(i, logits)))?;
+        self.position = before + right;
+        self.cache.retract(self.position);
+        Ok(right)
     }
 
+    /// Reads `tokens` until `visit` says false, and returns how many it was called for; more may have been read.
     fn logits_each(
         &mut self,
         executor: &dyn Executor,
         tokens: &[u32],
         top: Option<usize>,
-        visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
-    ) -> Result<()> {
+        visit: &mut dyn FnMut(usize, &mut [f32]) -> Result<bool>,
+    ) -> Result<usize> {
         self.check(executor, tokens)?;
         let (vocab, rows) = (self.model.hparams.n_vocab, self.config.logit_rows);
         let (cache, buffers) = (&mut self.cache, &mut self.buffers);
@@ -253,12 +273,14 @@ impl<'m, 's> Session<'m, 's> {
                     let logits = &mut self.logits[..(end - start) * vocab];
                     pass.head(start..end, top, buffers, logits);
                     for (i, row) in logits.chunks_exact_mut(vocab).enumerate() {
-                        visit(done + start + i, row)?;
+                        if !visit(done + start + i, row)? {
+                            return Ok(done + start + i + 1);
+                        }
                     }
                 }
                 done += n;
             }
-            Ok(())
+            Ok(done)
         })
     }
 

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use trill::draft;
 use trill::gguf::Gguf;
 use trill::kernels::Kernels;
-use trill::limits::BATCH_MAX;
+use trill::limits::{BATCH_MAX, GUESSES_MAX};
 use trill::mem::Carver;
 use trill::model::known::{self, Change, Repair};
 use trill::model::{Hparams, Model};
@@ -34,6 +34,7 @@ const TIMED_TOKENS: usize = 8;
 const ROWS_LOOKED_AT: usize = 2;
 /// Tokens guessed ahead, at most.
 pub(crate) const DRAFT_TOKENS: usize = 3;
+const _: () = assert!(DRAFT_TOKENS <= GUESSES_MAX);
 /// Tokens read together by default: beyond this, reading gets no faster and memory grows.
 const BATCH_DEFAULT: usize = 256;
 
@@ -275,13 +276,18 @@ fn make_plan(
 }
 
 impl Machine {
+    /// Makes the context begin as `tokens` do; returns how many of them need not be read. The last one must be: its
+    /// logits are not kept.
+    pub(crate) fn keep(&mut self, tokens: &[u32]) -> usize {
+        let keep = self.session.truncate(self.shared(tokens).min(tokens.len().saturating_sub(1)));
+        self.held.truncate(keep);
+        keep
+    }
+
     /// Reads `tokens` from the start of the context, except for what the session holds already, and returns
     /// the logits after the last one. At least one token must be given.
     pub(crate) fn read(&mut self, tokens: &[u32]) -> Outcome<&mut [f32]> {
-        // The last token is read again even if it is there: its logits are not kept.
-        let keep = self.shared(tokens).min(tokens.len().saturating_sub(1));
-        self.session.truncate(keep);
-        self.held.truncate(keep);
+        let keep = self.keep(tokens);
         let new = &tokens[keep..];
         self.held.extend_from_slice(new);
         let mut progress = Progress::new("reading the prompt", "tokens", new.len(), self.verbosity);
@@ -296,12 +302,12 @@ impl Machine {
         Ok(logits)
     }
 
-    /// Puts the first `keep` tokens of what was saved into the session.
-    pub(crate) fn restore(&mut self, saved: &Saved, keep: usize) -> Outcome {
-        saved.restore(&mut self.session, keep)?;
+    /// Puts the first `keep` tokens of what was saved into the session, or somewhat fewer; returns how many.
+    pub(crate) fn restore(&mut self, saved: &Saved, keep: usize) -> Outcome<usize> {
+        let keep = saved.restore(&mut self.session, keep)?;
         self.held.clear();
         self.held.extend_from_slice(&saved.tokens()[..keep]);
-        Ok(())
+        Ok(keep)
     }
 
     /// Saves the session, if it is kept. `after` are tokens of the text that it has not read yet, `messages` those of
@@ -337,19 +343,13 @@ impl Machine {
         self.held.truncate(before);
         self.held.push(token);
         self.held.extend_from_slice(guess);
-        let (mut right, mut going, mut failed) = (0, true, None);
-        let tokens = &self.held[before..];
-        self.session.logits_draft(&self.pool, tokens, &mut |i, logits| {
-            if going {
-                right += 1;
-                going = visit(i, logits).unwrap_or_else(|failure| {
-                    failed = Some(failure);
-                    false
-                });
-            }
-            Ok(())
+        let mut failed = None;
+        let right = self.session.verify(&self.pool, &self.held[before..], &mut |i, logits| {
+            visit(i, logits).unwrap_or_else(|failure| {
+                failed = Some(failure);
+                false
+            })
         })?;
-        self.session.truncate(before + right);
         self.held.truncate(before + right);
         failed.map_or(Ok(()), Err)
     }
@@ -384,8 +384,7 @@ impl Machine {
 
     /// Forgets what does not begin as `tokens` do.
     pub(crate) fn keep_first(&mut self, tokens: &[u32]) {
-        let keep = self.shared(tokens);
-        self.session.truncate(keep);
+        let keep = self.session.truncate(self.shared(tokens));
         self.held.truncate(keep);
     }
 

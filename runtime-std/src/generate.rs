@@ -112,8 +112,6 @@ pub(crate) struct Voice {
     /// The tokens of the last answer.
     pub(crate) answer: Vec<u32>,
     ends: Vec<u32>,
-    /// The sampler knows what the session holds.
-    heard: bool,
 }
 
 /// Tokens of an answer beyond the context for which there is room from the start.
@@ -158,7 +156,6 @@ impl Voice {
             out: String::new(),
             answer: Vec::new(),
             ends: Vec::new(),
-            heard: false,
         })
     }
 
@@ -186,10 +183,9 @@ impl Voice {
     ) -> Outcome<Summary> {
         self.answer.clear();
         let clock = Stopwatch::start();
-        let reused = machine.shared(ask.prompt).min(ask.prompt.len().saturating_sub(1));
-        // What a session brought from a file was never heard.
-        let heard = if std::mem::replace(&mut self.heard, true) { reused } else { 0 };
-        ask.prompt.iter().skip(heard).for_each(|&id| self.sampler.accept(id));
+        let reused = machine.keep(ask.prompt);
+        // What was said before and is not in the text any more does not count.
+        self.sampler.begin(ask.prompt);
         let mut summary = Summary {
             stop: Stop::End,
             prompt: ask.prompt.len(),

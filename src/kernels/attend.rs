@@ -56,6 +56,17 @@ pub(super) fn scores<U: Unpack, F: RowFormat>(
     }
 }
 
+/// See [`crate::kernels::AddDotsFn`].
+#[inline(always)]
+pub(super) fn add_dots(q: &[f32], width: usize, rows: &[f32], scale: f32, out: &mut [f32]) {
+    let n = rows.len() / width;
+    for (q, out) in q.chunks_exact(width).zip(out.chunks_exact_mut(n.max(1))) {
+        for (out, row) in out.iter_mut().zip(rows.chunks_exact(width)) {
+            *out += dot16(q, row) * scale;
+        }
+    }
+}
+
 /// `q_g . offset` of each head.
 #[inline(always)]
 pub(super) fn offsets(q: &[f32], head_dim: usize, k: &KvRows<'_>) -> [f32; HEADS_MAX] {

@@ -41,6 +41,8 @@ macro_rules! float_kernels {
             $(#[target_feature(enable = $feature)])?
             pub(super) fn softmax(scores: &mut [f32]) -> f32 { float::softmax(scores) }
             $(#[target_feature(enable = $feature)])?
+            pub(super) fn add_dots(q: &[f32], width: usize, rows: &[f32], scale: f32, out: &mut [f32]) { attend::add_dots(q, width, rows, scale, out) }
+            $(#[target_feature(enable = $feature)])?
             pub(super) fn bounds(w: &RowSpan<'_>, far: f32, near: f32, bounds: &mut [f32]) { float::bounds(w, far, near, bounds) }
             $(#[target_feature(enable = $feature)])?
             pub(super) fn store_f16(values: &[f32], row: &mut [u8]) { F16::store(values, row) }
@@ -93,6 +95,7 @@ macro_rules! float_kernels {
             bounds: float_level::bounds,
             kv_store: [float_level::store_f16, float_level::store_q8, float_level::store_q4, float_level::store_q2, float_level::store_q3],
             scores: [float_level::scores_f16, float_level::scores_q8, float_level::scores_q4, float_level::scores_q2, float_level::scores_q3],
+            add_dots: float_level::add_dots,
             mix: [float_level::mix_f16, float_level::mix_q8, float_level::mix_q4, float_level::mix_q2, float_level::mix_q3],
         };
     };

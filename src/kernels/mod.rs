@@ -74,6 +74,9 @@ pub type StoreFn = unsafe fn(values: &[f32], row: &mut [u8]);
 /// Scores of the query heads `q` (whole heads of `head_dim`) against the cached keys: for head `g` and the `i`-th
 /// position of the range `out[g * range.len() + i] = scale * q_g . k_i`.
 pub type ScoresFn = unsafe fn(q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]);
+/// Adds to scores what depends on the position alone: `out[g * n + i] += scale * q_g . rows_i`, where `q` and `rows` are rows
+/// of `width` values and `n` is the number of `rows`.
+pub type AddDotsFn = unsafe fn(q: &[f32], width: usize, rows: &[f32], scale: f32, out: &mut [f32]);
 /// Scores to weights, not yet normalised: `e^(s - max)`; returns one over their sum.
 pub type SoftmaxFn = unsafe fn(scores: &mut [f32]) -> f32;
 /// `out_g = sum_i weights[g * range.len() + i] * v_i`, positions ascending.
@@ -157,6 +160,8 @@ pub struct FloatKernels {
     pub kv_store: [StoreFn; KvType::COUNT],
     /// Indexed by [`KvType`] of the keys.
     pub scores: [ScoresFn; KvType::COUNT],
+    /// Scores of what the keys are stored without.
+    pub add_dots: AddDotsFn,
     /// Indexed by [`KvType`] of the values.
     pub mix: [MixFn; KvType::COUNT],
 }
@@ -320,6 +325,17 @@ impl Kernels {
         assert!(out.len() == q.len() / head_dim * k.range.len());
         // SAFETY: the table was selected for this CPU; lengths were checked above.
         unsafe { self.float.scores[kv as usize](q, head_dim, k, scale, out) }
+    }
+
+    /// See [`AddDotsFn`].
+    ///
+    /// # Panics
+    /// If the lengths do not agree: a bug of the caller.
+    pub fn add_dots(&self, q: &[f32], width: usize, rows: &[f32], scale: f32, out: &mut [f32]) {
+        assert!(width > 0 && q.len().is_multiple_of(width) && rows.len().is_multiple_of(width));
+        assert!(Some(out.len()) == (q.len() / width).checked_mul(rows.len() / width));
+        // SAFETY: the table was selected for this CPU; lengths were checked above.
+        unsafe { (self.float.add_dots)(q, width, rows, scale, out) }
     }
 
     /// See [`MixFn`].

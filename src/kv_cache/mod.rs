@@ -8,10 +8,20 @@
 //!   scores of a query by the same number, which is put back, so only the rest has to be coded: half the power.
 //! - Rows are rotated ([`KvType::rotates`]).
 //!
-//! Every position is packed at once, so which copy a query reads depends on positions alone, and a batch gives the
-//! same bits as single tokens.
+//! Every position is packed at once, and which copy a query reads depends on positions alone, so a batch gives the same
+//! bits as single tokens, and a text the same whatever was read and forgotten on the way (`rewind.rs`).
+//!
+//! ```text
+//!  position   0        64                          end - window      end
+//!             | first  |                                |   window   |
+//!   packed    | (q8)   |################################|############|   a row for each position from 64 on
+//!   exact     |qqqqqqqq|                            |...|qqqqqqqqqqqq|   64 rows, then the ring: `window + SLACK` rows
+//!                                                   slack
+//!  A query at `end - 1` reads `q` and `#`, each position once: of the window `q`.
+//! ```
 
 pub(crate) mod format;
+mod rewind;
 mod shift;
 mod state;
 
@@ -19,15 +29,18 @@ pub use state::KvPart;
 
 use crate::error::Result;
 use crate::kernels::{Kernels, KvRows};
-use crate::limits::HEAD_DIM_MAX;
+use crate::limits::{self, HEAD_DIM_MAX};
 use crate::mem::{Carver, MemError};
 use format::RowFormat;
 
 /// Positions at the start of a text that types with a window keep as Q8, and whose mean key is taken from all others.
 const FIRST: usize = 64;
-/// Tokens of a batch that are stored before attention is computed for them: fewer than this beyond its window the ring
-/// of newest positions must hold.
-const STEP: usize = 32;
+/// Rows of the ring beyond the window. A batch is stored so many tokens at a time before attention is computed for them.
+const SLACK: usize = 16;
+/// Positions that may be forgotten at the end, one by one or together, without reading anything again.
+const FREE: usize = SLACK - PASS_MAX;
+/// Tokens of a pass that may be forgotten at once, as guesses are, and nothing else is: see [`KvCache::retract`].
+pub(crate) const PASS_MAX: usize = limits::GUESSES_MAX + 1;
 
 /// How keys or values are stored; the layouts are in `format.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +90,8 @@ impl KvType {
     pub fn window(self) -> usize {
         match self {
             KvType::F16 | KvType::Q8 => 0,
-            KvType::Q4 => 64,
-            KvType::Q2 | KvType::Q3 => 128,
+            KvType::Q4 => 32,
+            KvType::Q2 | KvType::Q3 => 64,
         }
     }
 
@@ -107,8 +120,6 @@ pub struct KvShape {
     pub head_dim: usize,
     /// Positions.
     pub capacity: usize,
-    /// Tokens of a batch, at most.
-    pub batch: usize,
 }
 
 /// Keys, or values, of all layers.
@@ -119,8 +130,14 @@ struct Half<'s> {
     exact: &'s mut [u8],
     first: usize,
     ring: usize,
-    /// Positions before this one are not in the ring.
-    valid_from: usize,
+    /// Positions before this one are read from their packed copies although the window has them: 0, but after positions
+    /// were taken out ([`KvCache::shift`]).
+    exact_from: usize,
+    /// Positions before this one are not in the ring, see [`Half::kept`].
+    kept_from: usize,
+    /// A copy of every head's ring, and what it was.
+    marked: &'s mut [u8],
+    mark: rewind::Mark,
     /// What is taken from each head's packed rows: keys only.
     offsets: &'s mut [f32],
 }
@@ -128,13 +145,12 @@ struct Half<'s> {
 impl<'s> Half<'s> {
     fn new(ty: KvType, is_keys: bool, shape: &KvShape, carver: &mut Carver<'s>) -> Result<Self> {
         let first = ty.first().min(shape.capacity);
-        // A query in a step reaches `window` positions back from its own.
-        let ring = if ty.window() == 0 { 0 } else { ty.window() + STEP.min(shape.batch) };
-        let ring = ring.min(shape.capacity - first);
+        let ring = if ty.window() == 0 { 0 } else { (ty.window() + SLACK).min(shape.capacity - first) };
         let size = |each: usize| [shape.heads, each].iter().try_fold(shape.layers, |a, &b| a.checked_mul(b));
         let rows = |n: usize, ty: KvType| n.checked_mul(ty.row_bytes(shape.head_dim)).and_then(size);
         let packed = rows(shape.capacity, ty).ok_or(MemError::Overflow)?;
         let exact = rows(first + ring, KvType::EXACT).ok_or(MemError::Overflow)?;
+        let marked = rows(ring, KvType::EXACT).ok_or(MemError::Overflow)?;
         let offsets = size(if is_keys && first > 0 { shape.head_dim } else { 0 }).ok_or(MemError::Overflow)?;
         Ok(Half {
             ty,
@@ -142,7 +158,10 @@ impl<'s> Half<'s> {
             exact: carver.take(exact, 0)?,
             first,
             ring,
-            valid_from: 0,
+            exact_from: 0,
+            kept_from: 0,
+            marked: carver.take(marked, 0)?,
+            mark: rewind::Mark::default(),
             offsets: carver.take(offsets, 0.0)?,
         })
     }
@@ -162,7 +181,7 @@ impl<'s> Half<'s> {
         let packed = shape.capacity * row_bytes;
         let recent_from = match self.ring {
             0 => usize::MAX,
-            _ => range.end.saturating_sub(self.ty.window()).max(self.valid_from).max(self.first),
+            _ => range.end.saturating_sub(self.ty.window()).max(self.exact_from).max(self.first),
         };
         KvRows {
             packed: &self.packed[index * packed..][..packed],
@@ -257,7 +276,7 @@ impl<'s> KvCache<'s> {
 
     /// How many tokens may be stored before attention is computed from them.
     pub(crate) fn step(&self) -> usize {
-        if self.k.ring + self.v.ring == 0 { self.shape.batch } else { STEP.min(self.shape.batch) }
+        if self.k.ring + self.v.ring == 0 { limits::BATCH_MAX } else { SLACK }
     }
 
     /// Keys and values of one head at the positions of `range`, as attention reads them from the last of them.
@@ -280,16 +299,6 @@ impl<'s> KvCache<'s> {
             let index = layer * self.shape.heads + head;
             self.k.store(kernels, &self.shape, index, position, key);
             self.v.store(kernels, &self.shape, index, position, value);
-        }
-    }
-
-    /// Positions from `len` on are forgotten; `end` were there. Positions before `len` whose place in the ring was
-    /// taken by forgotten ones are read from their packed copies from now on.
-    pub fn truncate(&mut self, len: usize, end: usize) {
-        if len < end {
-            for half in [&mut self.k, &mut self.v] {
-                half.valid_from = half.valid_from.max(end.saturating_sub(half.ring)).min(len);
-            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! to lie among the first positions, those are made of them, and of their keys the mean.
 
 use super::format::{F16, Q2, Q3, Q4, Q8, RowFormat};
+use super::rewind::Mark;
 use super::{Half, KvCache, KvShape, KvType};
 use crate::kernels::Kernels;
 use crate::limits::HEAD_DIM_MAX;
@@ -27,9 +28,9 @@ impl KvType {
 }
 
 impl Half<'_> {
-    /// The positions whose rows the ring holds, when there are `end`.
+    /// The positions whose rows come from the ring, when there are `end`: those of the window and no others.
     fn ring_from(&self, end: usize) -> usize {
-        if self.ring == 0 { usize::MAX } else { self.valid_from.max(end.saturating_sub(self.ring)).max(self.first) }
+        if self.ring == 0 { usize::MAX } else { self.ty.needed_from(end, self.exact_from) }
     }
 
     /// Rows of head `index` after the gap move down, up to that of position `end`. Keys come with the way to `turn` them.
@@ -103,7 +104,9 @@ impl KvCache<'_> {
         }
         for half in [&mut self.k, &mut self.v] {
             if half.ring != 0 {
-                half.valid_from = half.ring_from(end).max(gap.end) - gap.len();
+                half.exact_from = half.ring_from(end).max(gap.end) - gap.len();
+                half.kept_from = half.exact_from;
+                half.mark = Mark::default();
             }
         }
     }
@@ -118,7 +121,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    const SHAPE: KvShape = KvShape { layers: 2, heads: 2, head_dim: 32, capacity: 400, batch: 8 };
+    const SHAPE: KvShape = KvShape { layers: 2, heads: 2, head_dim: 32, capacity: 400 };
 
     /// Value `i` of the token that a text has at `position`.
     fn value(position: usize, i: usize) -> f32 {

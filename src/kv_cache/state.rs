@@ -3,6 +3,7 @@
 //! newest are valid.
 
 use super::format::{self, RowFormat};
+use super::rewind::Mark;
 use super::{FIRST, Half, KvCache, KvType};
 use core::ops::Range;
 
@@ -73,13 +74,6 @@ impl KvType {
     }
 }
 
-impl Half<'_> {
-    /// First position in the ring when `len` positions are stored.
-    fn recent_from(&self, len: usize) -> usize {
-        if self.ring == 0 { len } else { self.valid_from.max(len.saturating_sub(self.ring)).max(self.first).min(len) }
-    }
-}
-
 impl KvCache<'_> {
     fn half(&self, part: KvPart) -> &Half<'_> {
         if part.is_of_keys() { &self.k } else { &self.v }
@@ -100,7 +94,7 @@ impl KvCache<'_> {
     pub fn held(&self, part: KvPart, len: usize) -> Range<usize> {
         let half = self.half(part);
         match part {
-            _ if part.is_recent() => half.recent_from(len)..len,
+            _ if part.is_recent() => half.kept(len)..len,
             _ if part.is_packed() => 0..len,
             _ => 0..len.min(half.first),
         }
@@ -137,21 +131,23 @@ impl KvCache<'_> {
         }
     }
 
-    /// Has `len` positions filled in from outside, the newest from `recent_from` on as such too (keys, values; as far
-    /// as there is room for them). `fill` gets the part, the number of the head among those of all layers, the
-    /// positions and the room for their rows.
+    /// Has `len` positions filled in from outside, the newest from `kept_from` on as such too (keys, values; at most as many
+    /// as are counted on), to be read as such from `exact_from` on. `fill` gets the part, the number of the head among those
+    /// of all layers, the positions and the room for their rows. Returns how many positions there are then: fewer where the
+    /// newest that are needed to go on were not given.
     ///
     /// # Panics
     /// If `len` is over the capacity: a bug of the caller.
     pub fn import(
         &mut self,
         len: usize,
-        recent_from: [usize; 2],
+        [kept_from, exact_from]: [[usize; 2]; 2],
         fill: &mut dyn FnMut(KvPart, usize, Range<usize>, &mut [u8]),
-    ) {
-        for (half, from) in [(&mut self.k, recent_from[0]), (&mut self.v, recent_from[1])] {
-            half.valid_from = 0;
-            half.valid_from = half.recent_from(len).max(from).min(len);
+    ) -> usize {
+        for (half, (kept, exact)) in [&mut self.k, &mut self.v].into_iter().zip(kept_from.into_iter().zip(exact_from)) {
+            half.exact_from = if half.ring == 0 { 0 } else { exact.min(len) };
+            half.kept_from = kept.min(len);
+            half.mark = Mark::default();
         }
         for part in KvPart::ALL {
             let (range, bytes) = (self.held(part, len), self.part_row_bytes(part));
@@ -168,6 +164,10 @@ impl KvCache<'_> {
         if len >= FIRST {
             (0..self.rows_per_position()).for_each(|row| self.k.set_offset(&self.shape, row));
         }
+        // What is missing is as if more had been there and were forgotten.
+        let left = self.settle(len);
+        self.set_mark(left);
+        left
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
     #[repr(align(64))]
     struct Block([u8; 1 << 17]);
 
-    const SHAPE: KvShape = KvShape { layers: 2, heads: 2, head_dim: 8, capacity: 200, batch: 3 };
+    const SHAPE: KvShape = KvShape { layers: 2, heads: 2, head_dim: 8, capacity: 200 };
 
     fn cache(block: &mut Block, k: KvType, v: KvType) -> KvCache<'_> {
         assert!((block.0.as_ptr() as usize).is_multiple_of(ALIGN));
@@ -213,19 +213,19 @@ mod tests {
         for (k, v) in
             [(KvType::F16, KvType::Q8), (KvType::Q4, KvType::Q4), (KvType::Q2, KvType::F16), (KvType::Q3, KvType::Q2)]
         {
-            for (len, truncated) in [(1, 0), (66, 0), (67, 0), (140, 0), (199, 0), (140, 3), (140, 100)] {
+            for (len, back) in [(1, 0), (66, 0), (67, 0), (140, 0), (199, 0), (140, 3), (140, 8), (140, 100)] {
                 let mut a = cache(&mut one, k, v);
                 (0..len).for_each(|p| store(&mut a, p));
-                a.truncate(len - truncated, len);
-                let len = len - truncated;
+                let len = a.truncate(len - back, len);
                 let mut b = cache(&mut other, k, v);
                 let recent = [KvPart::RecentKeys, KvPart::RecentValues].map(|part| a.held(part, len).start);
                 let all = KvPart::ALL.map(|part| rows(&a, part, len));
-                b.import(len, recent, &mut |part, row, run, out| {
+                let left = b.import(len, [recent, a.exact_from()], &mut |part, row, run, out| {
                     let held = a.held(part, len);
                     let at = (row * held.len() + run.start - held.start) * a.part_row_bytes(part);
                     out.copy_from_slice(&all[part as usize][at..][..out.len()]);
                 });
+                assert_eq!(left, len);
                 for part in KvPart::ALL {
                     assert_eq!(a.held(part, len), b.held(part, len), "{k:?} {v:?} {len}");
                     assert!(rows(&b, part, len) == all[part as usize], "{k:?} {v:?} {len} {part:?}");

@@ -3,6 +3,7 @@
 
 use super::arch::QkNorm;
 use super::feed_forward::SkipBuffer;
+use super::key_bias::{self, KeyBias};
 use super::{Hparams, Layer, Model, RopeTable};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
@@ -34,6 +35,7 @@ pub(crate) struct Buffers<'s> {
     pub(crate) acts: ActBuffer<'s>,
     rope: RopeTable<'s>,
     rope_local: RopeTable<'s>,
+    key_bias: KeyBias<'s>,
     /// For models with a sketch of their head.
     screen: Option<ScreenBuffer<'s>>,
     pub(crate) screening: Screening,
@@ -54,9 +56,8 @@ pub struct Screening {
 impl<'s> Buffers<'s> {
     pub(crate) fn new(
         model: &Model<'_>,
-        batch: usize,
-        context: usize,
-        threads: usize,
+        (batch, context, threads): (usize, usize, usize),
+        keys: KvType,
         carver: &mut Carver<'s>,
     ) -> Result<Self> {
         let hp = &model.hparams;
@@ -73,6 +74,7 @@ impl<'s> Buffers<'s> {
             acts: ActBuffer::new(batch, widest, carver)?,
             rope: RopeTable::new(model, context, false, carver)?,
             rope_local: RopeTable::new(model, context, true, carver)?,
+            key_bias: KeyBias::new(hp, keys, batch, context, carver)?,
             screen: match model.sketch {
                 Some(_) => Some(ScreenBuffer::new(&model.output, batch, threads, carver)?),
                 None => None,
@@ -181,6 +183,7 @@ impl Pass<'_, '_, '_> {
             }
         });
         let (rope, local, half) = (&b.rope, &b.rope_local, hp.rope.n_rot / 2);
+        b.key_bias.reach(self.start + n, rope, local);
         for_rows(self.team, &mut b.angles[..n * 4 * half], 4 * half, &|t, row| {
             let (global_part, local_part) = row.split_at_mut(2 * half);
             for (table, part) in [(rope, global_part), (local, local_part)] {
@@ -232,22 +235,31 @@ impl Pass<'_, '_, '_> {
         let half = hp.rope.n_rot / 2;
         let angles = &b.angles[..n * 4 * half];
         let cache_types = cache.types();
-        let windowed = hp.is_windowed(i);
+        let (windowed, whole_keys) = (hp.is_windowed(i), b.key_bias.is_off());
         let skip = if windowed { 2 * half } else { 0 };
         for_rows(self.team, qkv, width, &|t, row| {
             let (cos, sin) = angles[t * 4 * half + skip..][..2 * half].split_at(half);
-            self.prepare_heads(layer, row, cos, sin);
-            self.rotate_heads(cache_types, row);
+            self.prepare_heads(layer, whole_keys, row, cos, sin);
+            if whole_keys {
+                self.rotate_heads(cache_types, row);
+            }
         });
+        if !whole_keys {
+            let rows = &*qkv;
+            for_rows(self.team, b.key_bias.room(n, hp), hp.n_head * hp.rope.n_rot, &|t, asked| {
+                key_bias::ask(hp, layer, &rows[t * width..][..q_dim], asked);
+            });
+            for_rows(self.team, qkv, width, &|_, row| self.rotate_heads(cache_types, row));
+        }
         let att = &mut b.att[..n * q_dim];
         let step = cache.step();
         let steps = qkv.chunks(step * width).zip(att.chunks_mut(step * q_dim));
-        for (start, (qkv, att)) in (self.start..).step_by(step).zip(steps) {
-            for (t, row) in qkv.chunks_exact(width).enumerate() {
+        for (from, (qkv, att)) in (0..n).step_by(step).zip(steps) {
+            for (t, row) in (from..).zip(qkv.chunks_exact(width)) {
                 let (k, v) = row[q_dim..].split_at(hp.kv_dim());
-                cache.store(self.kernels, i, start + t, k, v);
+                cache.store(self.kernels, i, self.start + t, k, v);
             }
-            self.attend((i, start), windowed, cache, qkv, att, b.scores);
+            self.attend((i, from), windowed, cache, &b.key_bias, qkv, att, b.scores);
         }
         let delta = &mut b.delta[..n * e];
         let input = if layer.attn_sub_norm.is_empty() {
@@ -262,15 +274,19 @@ impl Pass<'_, '_, '_> {
         self.add(x, delta, layer.post_attn_norm, &mut b.h[..n * e]);
     }
 
-    /// Scales, biases, norms and rotation of one token's queries, keys and values.
-    fn prepare_heads(&self, layer: &Layer<'_>, row: &mut [f32], cos: &[f32], sin: &[f32]) {
+    /// Scales, biases, norms and rotation of one token's queries, keys and values; without `whole_keys` no bias for keys.
+    fn prepare_heads(&self, layer: &Layer<'_>, whole_keys: bool, row: &mut [f32], cos: &[f32], sin: &[f32]) {
         let (hp, kernels) = (self.hp(), self.kernels);
         let (q_dim, kv_dim) = (hp.q_dim(), hp.kv_dim());
         adjust_row(
             row,
             &[(q_dim, layer.scales[0]), (kv_dim, layer.scales[1]), (kv_dim, layer.scales[2])],
-            layer.qkv_bias,
+            if whole_keys { layer.qkv_bias } else { layer.qkv_bias.get(..q_dim).unwrap_or_default() },
         );
+        if !whole_keys {
+            let bias = layer.qkv_bias.get(q_dim + kv_dim..).unwrap_or_default();
+            row[q_dim + kv_dim..].iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+        }
         let norm = |head: &mut [f32], weight: &[f32]| {
             let mut copy = [0f32; crate::limits::HEAD_DIM_MAX];
             let copy = &mut copy[..head.len()];
@@ -302,12 +318,14 @@ impl Pass<'_, '_, '_> {
         row[range].chunks_exact_mut(hp.head_dim).for_each(|head| self.kernels.hadamard(head));
     }
 
-    /// Attention of the tokens from position `start` on whose rows are in `qkv`, in layer `i`.
+    /// Attention in layer `i` of the batch's tokens from `from` on, whose rows are in `qkv`.
+    #[allow(clippy::too_many_arguments)] // what it reads and what it writes
     fn attend(
         &self,
-        (i, start): (usize, usize),
+        (i, from): (usize, usize),
         windowed: bool,
         cache: &KvCache<'_>,
+        key_bias: &KeyBias<'_>,
         qkv: &[f32],
         att: &mut [f32],
         scores: &mut [f32],
@@ -318,13 +336,15 @@ impl Pass<'_, '_, '_> {
         let tiling = Tiling { rows: qkv.len() / width, row_grain: 1, segments: &[hp.q_dim()], col_grain: group };
         self.team.tiles(att, tiling, scores, &|place, mut tile, scores| {
             let (t, head) = (place.rows.start, place.cols.start / group);
-            let end = start + t + 1;
+            let end = self.start + from + t + 1;
             let first = if windowed { end.saturating_sub(hp.sliding_window) } else { 0 };
             let (k, v) = cache.head(i, head, first..end);
             let ((k_type, v_type), d, n) = (cache.types(), hp.head_dim, end - first);
             let q = &qkv[t * width + place.cols.start..t * width + place.cols.end];
             let (out, scores) = (tile.row_mut(0), &mut scores[..place.cols.len() / d * n]);
             self.kernels.scores(k_type, q, d, &k, hp.attention_scale, scores);
+            let heads = place.cols.start / d..place.cols.end / d;
+            key_bias.add(self.kernels, hp, windowed, (from + t, heads), first..end, scores);
             let mut inverse = [0f32; crate::limits::HEADS_MAX];
             for (inverse, scores) in inverse.iter_mut().zip(scores.chunks_exact_mut(n)) {
                 *inverse = self.kernels.softmax(scores);

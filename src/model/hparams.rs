@@ -45,6 +45,8 @@ pub struct Hparams {
     pub logit_scale: f32,
     /// Rotary embedding.
     pub rope: RopeHparams,
+    /// Whether a layer adds a bias to its keys.
+    pub key_bias: bool,
 }
 
 /// Numbers of the rotary embedding.
@@ -187,6 +189,10 @@ impl Hparams {
             // The file's key divides.
             logit_scale: k.positive("logit_scale")?.map_or_else(|| scale(arch.logit_scale), |v| 1.0 / v),
             rope: rope(&k, arch, head_dim, context_train)?,
+            key_bias: gguf
+                .tensors()
+                .iter()
+                .any(|t| t.name.ends_with(".attn_k.bias") || t.name.ends_with(".attn_qkv.bias")),
         })
     }
 

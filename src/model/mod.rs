@@ -8,6 +8,7 @@ mod check;
 mod feed_forward;
 mod forward;
 mod hparams;
+mod key_bias;
 pub mod known;
 mod read;
 mod rope;

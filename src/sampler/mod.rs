@@ -127,6 +127,11 @@ impl<'a> Sampler<'a> {
         })
     }
 
+    /// A text begins with these tokens: whatever was noted before is forgotten, and they are noted. Chance goes on.
+    pub fn begin(&mut self, text: &[u32]) {
+        self.penalties.begin(text);
+    }
+
     /// Takes note of a token of the text, of the prompt or chosen, for the penalties.
     pub fn accept(&mut self, id: u32) {
         self.penalties.accept(id);

@@ -27,6 +27,15 @@ impl<'a> Penalties<'a> {
         Ok(Penalties { window, at: 0, counts, repeat, frequency, presence })
     }
 
+    /// The text is this one.
+    pub(super) fn begin(&mut self, text: &[u32]) {
+        self.window.fill(FREE);
+        self.counts.fill(0);
+        self.at = 0;
+        let newest = text.len().saturating_sub(self.window.len());
+        text.iter().skip(newest).for_each(|&id| self.accept(id));
+    }
+
     pub(super) fn accept(&mut self, id: u32) {
         let Some(slot) = self.window.get_mut(self.at) else { return };
         let gone = core::mem::replace(slot, id);

@@ -20,7 +20,8 @@ pub struct StateKey {
     /// Storage of keys and of values.
     pub types: [KvType; 2],
     /// How rows are computed and laid out: a hash of positions' frequencies (some models choose them by the length
-    /// of the context), of both types' [`KvType::fingerprint`] and of the seed of random signs.
+    /// of the context), of both types' [`KvType::fingerprint`], of whether keys lack their biases, and of the seed of random
+    /// signs.
     pub arithmetic: u64,
 }
 
@@ -33,7 +34,9 @@ impl Session<'_, '_> {
         let types = [u64::from(k.fingerprint()), u64::from(v.fingerprint())];
         // FNV-1a, a word at a time.
         let step = |h: u64, word: u64| (h ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
-        let arithmetic = self.buffers.position_bits().chain(types).chain([seed]).fold(0xcbf2_9ce4_8422_2325, step);
+        let bias = hp.keys_without_bias(k).then_some(1);
+        let arithmetic =
+            self.buffers.position_bits().chain(types).chain([seed]).chain(bias).fold(0xcbf2_9ce4_8422_2325, step);
         StateKey {
             vocab: hp.n_vocab,
             layers: hp.n_layer,
@@ -75,18 +78,25 @@ impl Session<'_, '_> {
         self.cache.export(part, range, visit);
     }
 
-    /// Takes a state in place of the present one: as many positions as there are `tokens`, the newest from
-    /// `recent_from` on as such too (keys, values; at most as many as there is room for). `fill` is asked for every row:
-    /// the part, the head among those of all layers, the positions, and the room for their rows.
+    /// From where on the newest positions are read as such (keys, values): to be given back to [`Session::import`].
+    pub fn exact_from(&self) -> [usize; 2] {
+        self.cache.exact_from()
+    }
+
+    /// Takes a state in place of the present one: as many positions as there are `tokens`, the newest as such too from
+    /// `kept_from` on, to be read so from `exact_from` on (keys and values each; [`KvType::needed_from`] says which must be
+    /// there). `fill` is asked for every row: the part, the head among those of all layers, the positions, and the room for their
+    /// rows. Returns the position where the session stands then, which is lower where newest ones were missing.
     ///
     /// # Errors
     /// [`Error::ContextFull`] and [`Error::TokenOutOfRange`], before anything is changed.
     pub fn import(
         &mut self,
         tokens: &[u32],
-        recent_from: [usize; 2],
+        kept_from: [usize; 2],
+        exact_from: [usize; 2],
         fill: &mut dyn FnMut(KvPart, usize, Range<usize>, &mut [u8]),
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let (need, capacity, vocab) = (tokens.len(), self.config.context, self.model.hparams.n_vocab);
         if need > capacity {
             return Err(Error::ContextFull { need, capacity });
@@ -94,8 +104,8 @@ impl Session<'_, '_> {
         if let Some(&id) = tokens.iter().find(|&&t| t as usize >= vocab) {
             return Err(Error::TokenOutOfRange { id, vocab });
         }
-        self.cache.import(need, recent_from, fill);
-        (self.position, self.unchanged) = (need, need);
-        Ok(())
+        self.position = self.cache.import(need, [kept_from, exact_from], fill);
+        self.unchanged = self.position;
+        Ok(self.position)
     }
 }

@@ -10,40 +10,66 @@ const HEADS_KV: usize = 2;
 pub(crate) const HEAD_DIM: usize = 16;
 const FFN: usize = 96;
 
-/// A model of one layer, so that a key or a value depends on its own token and position alone. Architectures with norms
-/// of query and key heads get them.
+/// A model of one layer, so that a key or a value depends on its own token and position alone.
 pub(crate) fn one_layer(arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
+    layers(arch, 1, more)
+}
+
+/// A model of random weights. Architectures with norms of query and key heads get them, qwen2 its biases (those of the keys
+/// many times larger than the rest, as they are there), gemma3 its norms after a layer's halves.
+pub(crate) fn layers(arch: &str, count: usize, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
     let key = |suffix: &str| format!("{arch}.{suffix}");
     let file = GgufFile::default()
         .entry("general.architecture", STRING, string(arch.as_bytes()))
-        .u32(&key("block_count"), 1)
+        .u32(&key("block_count"), count as u32)
         .u32(&key("embedding_length"), WIDTH as u32)
         .u32(&key("feed_forward_length"), FFN as u32)
         .u32(&key("attention.head_count"), HEADS as u32)
         .u32(&key("attention.head_count_kv"), HEADS_KV as u32)
+        .u32(&key("attention.key_length"), HEAD_DIM as u32)
         .u32(&key("context_length"), 4096)
         .f32(&key("attention.layer_norm_rms_epsilon"), 1e-5);
     let mut file = vocabulary(more(file));
     let (q, kv) = (HEADS * HEAD_DIM, HEADS_KV * HEAD_DIM);
     let mut seed = 1;
-    for (name, cols, rows) in [
-        ("token_embd.weight", WIDTH, VOCAB),
-        ("blk.0.attn_q.weight", WIDTH, q),
-        ("blk.0.attn_k.weight", WIDTH, kv),
-        ("blk.0.attn_v.weight", WIDTH, kv),
-        ("blk.0.attn_output.weight", q, WIDTH),
-        ("blk.0.ffn_gate.weight", WIDTH, FFN),
-        ("blk.0.ffn_up.weight", WIDTH, FFN),
-        ("blk.0.ffn_down.weight", FFN, WIDTH),
-    ] {
+    let mut matrix = |file: GgufFile, name: &str, cols: usize, rows: usize| {
         let values = noise(&mut seed, cols * rows, 1.0 / (cols as f32).sqrt(), 0.0);
-        file = file.tensor(name, &[cols as u64, rows as u64], 0, values);
+        file.tensor(name, &[cols as u64, rows as u64], 0, values)
+    };
+    file = matrix(file, "token_embd.weight", WIDTH, VOCAB);
+    for i in 0..count {
+        for (name, cols, rows) in [
+            ("attn_q", WIDTH, q),
+            ("attn_k", WIDTH, kv),
+            ("attn_v", WIDTH, kv),
+            ("attn_output", q, WIDTH),
+            ("ffn_gate", WIDTH, FFN),
+            ("ffn_up", WIDTH, FFN),
+            ("ffn_down", FFN, WIDTH),
+        ] {
+            file = matrix(file, &format!("blk.{i}.{name}.weight"), cols, rows);
+        }
     }
-    let norms = [("output_norm.weight", WIDTH), ("blk.0.attn_norm.weight", WIDTH), ("blk.0.ffn_norm.weight", WIDTH)];
-    let heads = [("blk.0.attn_q_norm.weight", HEAD_DIM), ("blk.0.attn_k_norm.weight", HEAD_DIM)];
-    let heads = if arch == "llama" { &[][..] } else { &heads };
-    for (name, len) in norms.iter().chain(heads) {
-        file = file.tensor(name, &[*len as u64], 0, noise(&mut seed, *len, 0.4, 1.0));
+    let mut vector = |file: GgufFile, name: &str, len: usize, scale: f32, mean: f32| {
+        file.tensor(name, &[len as u64], 0, noise(&mut seed, len, scale, mean))
+    };
+    file = vector(file, "output_norm.weight", WIDTH, 0.4, 1.0);
+    for i in 0..count {
+        let mut norms = vec![("attn_norm", WIDTH), ("ffn_norm", WIDTH)];
+        if !["llama", "qwen2"].contains(&arch) {
+            norms.extend([("attn_q_norm", HEAD_DIM), ("attn_k_norm", HEAD_DIM)]);
+        }
+        if arch == "gemma3" {
+            norms.extend([("post_attention_norm", WIDTH), ("post_ffw_norm", WIDTH)]);
+        }
+        for (name, len) in norms {
+            file = vector(file, &format!("blk.{i}.{name}.weight"), len, 0.4, 1.0);
+        }
+        if arch == "qwen2" {
+            for (name, len, scale) in [("attn_q", q, 1.0), ("attn_k", kv, 12.0), ("attn_v", kv, 0.5)] {
+                file = vector(file, &format!("blk.{i}.{name}.bias"), len, scale, 0.0);
+            }
+        }
     }
     file.build()
 }

@@ -35,7 +35,7 @@ WORDS = ["apple", "river", "silver", "garden", "winter", "music", "copper", "dra
 FORMS = ["Remember: the secret word of the {} is", "Note that the password of the {} is", "The code name of the {} is",
          "In the letter it said that the favourite word of the {} is"]
 SUBJECTS = ["captain", "teacher", "doctor", "farmer", "library", "museum", "engineer", "baker", "school", "painter"]
-FIRST, STEP, WINDOW = 64, 32, {"q4": 64, "q3": 128, "q2": 128}  # as src/kv_cache/mod.rs has them
+FIRST, SLACK, WINDOW = 64, 16, {"q4": 32, "q3": 64, "q2": 64}  # as src/kv_cache/mod.rs has them
 
 
 def trill_json(trill, *arguments):
@@ -49,7 +49,7 @@ def row_bytes(kind, ctx, head_dim=64):
     if kind == "f16":
         return 2.0 * head_dim
     row = 2 + head_dim * int(kind[1:]) // 8
-    return row + (FIRST + WINDOW[kind] + STEP) * (2 + head_dim) / ctx if kind in WINDOW else row
+    return row + (FIRST + 2 * (WINDOW[kind] + SLACK)) * (2 + head_dim) / ctx if kind in WINDOW else row
 
 
 def both(kind):

@@ -164,7 +164,7 @@ impl Chat<'_> {
         self.machine.keeper = keeper;
         let Some(saved) = saved.filter(|saved| saved.end() > 0) else { return Ok(()) };
         let clock = Stopwatch::start();
-        self.machine.restore(&saved, saved.end())?;
+        let restored = self.machine.restore(&saved, saved.end())?;
         self.conversation.resume(saved.messages());
         log::debug!("the session came back in {:.3} s", clock.seconds());
         let (messages, new) = match self.conversation.messages().len() {
@@ -172,7 +172,7 @@ impl Chat<'_> {
             n if self.interactive => (format!("; the conversation of {n} messages goes on"), ", /new starts another"),
             n => (format!("; the conversation of {n} messages goes on"), ""),
         };
-        log::info!("{}{messages}{new}", saved.line(saved.end()));
+        log::info!("{}{messages}{new}", saved.line(restored));
         self.show_last();
         Ok(())
     }

@@ -102,8 +102,8 @@ pub(super) fn open_session(options: &Options, opened: &Opened, machine: &mut Mac
 
 /// Restores what `tokens` and a saved text have in common.
 pub(super) fn restore(saved: &Saved, tokens: &[u32], machine: &mut Machine) -> Outcome {
-    let (clock, keep) = (Stopwatch::start(), saved.shared(tokens));
-    machine.restore(saved, keep)?;
+    let clock = Stopwatch::start();
+    let keep = machine.restore(saved, saved.shared(tokens))?;
     log::debug!("the session came back in {:.3} s", clock.seconds());
     if keep > 0 {
         log::info!("{}", saved.line(keep));

@@ -257,8 +257,8 @@ pub(super) struct Record {
     pub(super) tokens: usize,
     /// First position of the newest rows in this record (keys, values).
     pub(super) recent_from: [usize; 2],
-    /// First position whose newest row was valid when it was saved.
-    pub(super) held_from: [usize; 2],
+    /// Newest positions before this one are read from their packed copies: see `trill::session::Session::exact_from`.
+    pub(super) exact_from: [usize; 2],
     /// Messages that stay of those before it.
     pub(super) messages_kept: usize,
     /// Messages after it.
@@ -284,8 +284,8 @@ impl Record {
             .u32(narrow(self.tokens))
             .u32(narrow(self.recent_from[0]))
             .u32(narrow(self.recent_from[1]))
-            .u32(narrow(self.held_from[0]))
-            .u32(narrow(self.held_from[1]))
+            .u32(narrow(self.exact_from[0]))
+            .u32(narrow(self.exact_from[1]))
             .u32(narrow(self.messages_kept))
             .u32(narrow(self.messages))
             .u32(narrow(self.text_bytes))
@@ -309,7 +309,7 @@ impl Record {
             end: f.size()?,
             tokens: f.size()?,
             recent_from: [f.size()?, f.size()?],
-            held_from: [f.size()?, f.size()?],
+            exact_from: [f.size()?, f.size()?],
             messages_kept: f.size()?,
             messages: f.size()?,
             text_bytes: f.size()?,
@@ -335,7 +335,7 @@ impl Record {
     pub(super) fn sizes(&self, owner: &Owner) -> Option<([usize; 2], [usize; KvPart::ALL.len()])> {
         let ordered = self.from <= self.end
             && self.end <= self.tokens
-            && self.recent_from.iter().chain(&self.held_from).all(|&p| p <= self.end)
+            && self.recent_from.iter().chain(&self.exact_from).all(|&p| p <= self.end)
             && self.messages_kept <= self.messages;
         if !ordered {
             return None;

@@ -4,7 +4,7 @@ use super::crc32c::crc32c;
 use super::format::{self, COMMIT, HEADER, Owner, RECORD, Record, Refusal, SEAL};
 use crate::template::{Message, Role};
 use std::ops::Range;
-use trill::kv_cache::KvPart;
+use trill::kv_cache::{KvPart, KvType};
 use trill::limits::CONTEXT_MAX;
 
 /// Rows of one record.
@@ -30,9 +30,9 @@ pub(super) struct Contents {
     pub(super) committed: u64,
     pub(super) sequence: u32,
     pub(super) checksum: u32,
-    held_from: [usize; 2],
     segments: Vec<Segment>,
     rows: usize,
+    types: [KvType; 2],
     /// See [`Owner::first`].
     first: [usize; 2],
     row_bytes: [usize; KvPart::ALL.len()],
@@ -51,10 +51,10 @@ pub(super) fn load(bytes: &[u8], owner: &Owner) -> Result<Contents, Refusal> {
         committed: HEADER as u64,
         sequence: 0,
         checksum: crc32c(0, &bytes[..HEADER]),
-        held_from: [0; 2],
         segments: Vec::new(),
         rows: owner.rows(),
         row_bytes: KvPart::ALL.map(|part| owner.row_bytes(part)),
+        types: owner.state.types,
         first: owner.first(),
     };
     let mut at = HEADER;
@@ -114,7 +114,7 @@ impl Contents {
         self.messages.truncate(record.messages_kept);
         self.messages.extend(messages);
         self.segments.iter_mut().for_each(|s| s.live = s.live.min(record.from));
-        (self.end, self.held_from) = (record.end, record.held_from);
+        self.end = record.end;
         (self.sequence, self.checksum, self.micros) = (record.sequence, checksum, record.micros);
         self.segments.push(Segment { live: record.end, at: starts, record });
         Some(end + COMMIT)
@@ -138,12 +138,24 @@ impl Contents {
         })
     }
 
-    /// From where on newest rows are to be used after `keep` positions are restored: where all are, exactly what was valid
-    /// when they were saved.
-    pub(super) fn valid_from(&self, keep: usize) -> [usize; 2] {
-        let there = self.recent_from(keep);
-        let saved = if keep == self.end { self.held_from } else { [0; 2] };
-        [there[0].max(saved[0]), there[1].max(saved[1])]
+    /// What [`trill::session::Session::import`] calls `exact_from`, for a text of `keep` positions.
+    pub(super) fn exact_from(&self, keep: usize) -> [usize; 2] {
+        let last = self.segments.iter().rev().find(|segment| segment.record.from < keep);
+        last.map_or([0; 2], |segment| segment.record.exact_from.map(|from| from.min(keep)))
+    }
+
+    /// The last place at or before position `keep` from which the text goes on with the bits it would have had: the file has
+    /// the newest rows that are needed there. A text from which something was taken out goes on at its end alone.
+    pub(super) fn whole(&self, keep: usize) -> usize {
+        let is_whole = |&at: &usize| {
+            let exact_from = self.exact_from(at);
+            let there = self.recent_from(at).into_iter().zip(exact_from).zip(self.types);
+            (at == self.end || exact_from == [0; 2])
+                && there.into_iter().all(|((kept, exact), ty)| kept <= ty.needed_from(at, exact))
+        };
+        let saved = self.segments.iter().map(|segment| segment.live.min(keep));
+        let first = self.types.iter().map(|ty| ty.first()).filter(|&n| n > 0).min().unwrap_or(keep);
+        saved.chain([keep]).filter(is_whole).max().unwrap_or(0).max(keep.min(first))
     }
 
     /// Copies the rows of `positions` in one row of `part` to `out`.

@@ -33,8 +33,10 @@ pub(super) struct Turn<'a> {
     pub(super) unchanged: usize,
     /// Positions in the cache.
     pub(super) end: usize,
-    /// First positions that are valid in f16 (keys, values).
-    pub(super) held_from: [usize; 2],
+    /// First of the newest positions whose rows the file must have (keys, values).
+    pub(super) kept_from: [usize; 2],
+    /// As in [`Record`].
+    pub(super) exact_from: [usize; 2],
     /// The whole text, in two parts: its first `end` tokens are in the cache.
     pub(super) tokens: [&'a [u32]; 2],
     /// Messages that are as the file has them, and all of them.
@@ -92,7 +94,7 @@ impl<S: Store> Log<S> {
 
     /// Bytes of rows that a file must have for `turn`: nearly all of it.
     pub(super) fn live_bytes(&self, turn: &Turn<'_>) -> u64 {
-        let (end, held, first) = (turn.end, turn.held_from, self.owner.first());
+        let (end, held, first) = (turn.end, turn.kept_from, self.owner.first());
         let recent = held.map(|from| end.saturating_sub(from));
         let positions = [end, end, recent[0], recent[1], end.min(first[0]), end.min(first[1])];
         let rows = KvPart::ALL
@@ -111,7 +113,7 @@ impl<S: Store> Log<S> {
     /// Appends a record: first what it holds, then, in a write of its own, the commit.
     pub(super) fn append(&mut self, turn: &Turn<'_>, rows: &dyn Rows) -> io::Result<()> {
         let from = turn.unchanged.min(self.end).min(turn.end);
-        let recent_from = [0, 1].map(|i| self.recent_to_write(i, from, turn.held_from[i]));
+        let recent_from = [0, 1].map(|i| self.recent_to_write(i, from, turn.kept_from[i]));
         let fresh = &turn.messages[turn.messages_kept.min(turn.messages.len())..];
         let seed = format::seed(self.generation);
         let mut record = Record {
@@ -121,7 +123,7 @@ impl<S: Store> Log<S> {
             end: turn.end,
             tokens: turn.tokens.iter().map(|t| t.len()).sum(),
             recent_from,
-            held_from: turn.held_from,
+            exact_from: turn.exact_from,
             messages_kept: turn.messages_kept,
             messages: turn.messages.len(),
             text_bytes: fresh.iter().map(|m| 5 + m.content.len()).sum(),

@@ -71,10 +71,13 @@ impl Saved {
         same.min(tokens.len().saturating_sub(1))
     }
 
-    /// Puts the first `keep` positions into `session`.
-    pub(crate) fn restore(&self, session: &mut Session<'_, '_>, keep: usize) -> trill::Result<()> {
+    /// Puts the first `keep` positions into `session`, or as many of them as it can go on from with the same bits; returns
+    /// how many.
+    pub(crate) fn restore(&self, session: &mut Session<'_, '_>, keep: usize) -> trill::Result<usize> {
         let contents = &self.contents;
-        session.import(&contents.tokens[..keep], contents.valid_from(keep), &mut |part, row, positions, out| {
+        let keep = contents.whole(keep);
+        let (kept, exact) = (contents.recent_from(keep), contents.exact_from(keep));
+        session.import(&contents.tokens[..keep], kept, exact, &mut |part, row, positions, out| {
             contents.fill(&self.map, part, row, positions, out);
         })
     }
@@ -203,7 +206,8 @@ impl Open {
         let turn = Turn {
             unchanged: state.session.unchanged(),
             end: state.session.position(),
-            held_from: [held(KvPart::RecentKeys), held(KvPart::RecentValues)],
+            kept_from: [held(KvPart::RecentKeys), held(KvPart::RecentValues)],
+            exact_from: state.session.exact_from(),
             tokens: state.tokens,
             messages_kept: messages.iter().zip(&self.messages).take_while(|(a, b)| a == b).count(),
             messages,

@@ -13,7 +13,7 @@ use trill::session::StateKey;
 const BLOCKS: [usize; 2] = [4096, 512];
 const ROWS: usize = 4;
 const HEAD_DIM: usize = 16;
-/// Newest positions that the made-up cache has in f16.
+/// Newest positions that the made-up cache has in q8.
 const RING: usize = 6;
 
 fn owner() -> Owner {
@@ -59,7 +59,8 @@ impl Text {
         Turn {
             unchanged,
             end: self.end(),
-            held_from: self.held_from(),
+            kept_from: self.held_from(),
+            exact_from: [self.held_from, 0],
             tokens: [&self.tokens, &self.after],
             messages_kept,
             messages: &self.messages,
@@ -73,8 +74,9 @@ impl Text {
         if contents.tokens != tokens || contents.end != self.end() || contents.messages != self.messages {
             return false;
         }
-        let valid = contents.valid_from(self.end());
-        assert_eq!(valid, self.held_from());
+        let valid = self.held_from();
+        assert_eq!(contents.exact_from(self.end()), [self.held_from, 0]);
+        assert!(contents.recent_from(self.end()).iter().zip(valid).all(|(there, needed)| *there <= needed));
         KvPart::ALL.iter().all(|&part| {
             let first = owner().first().map(|n| n.min(self.end()));
             let from = [0, 0, valid[0], valid[1], 0, 0][part as usize];
@@ -390,7 +392,7 @@ fn a_shared_beginning_has_its_newest_rows() {
     let contents = load::load(&store.bytes, &owner()).unwrap();
     let text = &commits[commits.len() - 1].1;
     for keep in 0..=text.end() {
-        let [k, v] = contents.valid_from(keep);
+        let [k, v] = contents.recent_from(keep);
         assert!(k <= keep && v == keep, "{keep}");
         for part in [KvPart::Keys, KvPart::Values, KvPart::RecentKeys] {
             let first = if part == KvPart::RecentKeys { k } else { 0 };

@@ -205,6 +205,80 @@ unsafe fn score_tile<S: Sixteen, E: Element, const G: usize>(
     }
 }
 
+/// See [`crate::kernels::AddDotsFn`].
+#[inline(always)]
+pub(in crate::kernels) fn add_dots<S: Sixteen>(
+    s: S,
+    q: &[f32],
+    width: usize,
+    rows: &[f32],
+    scale: f32,
+    out: &mut [f32],
+) {
+    if !width.is_multiple_of(16) {
+        return attend::add_dots(q, width, rows, scale, out);
+    }
+    let (n, group) = (rows.len() / width, q.len() / width);
+    for i in (0..n).step_by(4) {
+        let len = 4.min(n - i);
+        let mut g = 0;
+        while g < group {
+            let (q, heads) = (&q[g * width..], heads::<S>(group - g));
+            // SAFETY: q holds so many heads; rows i .. i + len exist.
+            unsafe {
+                let (rows, out) = (rows.as_ptr().add(i * width), &mut out[g * n + i..]);
+                match heads {
+                    4 => add_tile::<S, 4>(s, q, width, rows, len, scale, out, n),
+                    3 => add_tile::<S, 3>(s, q, width, rows, len, scale, out, n),
+                    2 => add_tile::<S, 2>(s, q, width, rows, len, scale, out, n),
+                    _ => add_tile::<S, 1>(s, q, width, rows, len, scale, out, n),
+                }
+            }
+            g += heads;
+        }
+    }
+}
+
+/// `G` heads with `len` rows, 1 to 4; head `g`'s go to `out[g * n ..]`.
+///
+/// # Safety
+/// `q` holds `G` rows of `width` values, `rows` so many, `width` is a multiple of 16.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // a tile is its operands
+unsafe fn add_tile<S: Sixteen, const G: usize>(
+    s: S,
+    q: &[f32],
+    width: usize,
+    rows: *const f32,
+    len: usize,
+    scale: f32,
+    out: &mut [f32],
+    n: usize,
+) {
+    let mut acc = [[s.zero(); 4]; G];
+    for c in (0..width).step_by(16) {
+        // SAFETY: values c .. c + 16 exist; past the last row it is read again.
+        unsafe {
+            let mut x = [s.zero(); G];
+            for g in 0..G {
+                x[g] = s.load_f32(q.as_ptr().add(g * width + c));
+            }
+            for p in 0..4 {
+                let row = s.load_f32(rows.add(p.min(len - 1) * width + c));
+                for g in 0..G {
+                    acc[g][p] = s.mul_add(acc[g][p], x[g], row);
+                }
+            }
+        }
+    }
+    for g in 0..G {
+        let sums = s.trees(acc[g]);
+        for p in 0..len {
+            out[g * n + p] += sums[p] * scale;
+        }
+    }
+}
+
 /// See [`crate::kernels::MixFn`].
 #[inline(always)]
 pub(in crate::kernels) fn mix<S: Sixteen, F: RowFormat>(

@@ -113,6 +113,11 @@ macro_rules! float_level {
                 attend::scores::<_, F>(unsafe { <$token>::new() }, q, head_dim, k, scale, out);
             }
             #[target_feature(enable = $features)]
+            pub(super) fn add_dots(q: &[f32], width: usize, rows: &[f32], scale: f32, out: &mut [f32]) {
+                // SAFETY: the features are enabled here.
+                attend::add_dots(unsafe { <$token>::new() }, q, width, rows, scale, out);
+            }
+            #[target_feature(enable = $features)]
             pub(super) fn mix<F: RowFormat>(weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
                 // SAFETY: the features are enabled here.
                 attend::mix::<_, F>(unsafe { <$token>::new() }, weights, head_dim, v, out);
@@ -171,6 +176,7 @@ macro_rules! float_level {
             float.silu_mul = activations::silu_mul;
             float.relu2_mul = activations::relu2_mul;
             float.softmax = activations::softmax;
+            float.add_dots = attention::add_dots;
             float.scores = [
                 attention::scores::<F16>,
                 attention::scores::<Q8>,
