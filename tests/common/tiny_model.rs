@@ -13,6 +13,13 @@ const FFN: usize = 96;
 /// A model of one layer, so that a key or a value depends on its own token and position alone. Architectures with norms
 /// of query and key heads get them.
 pub(crate) fn one_layer(arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
+    let letters: Vec<String> = (0..VOCAB - 3).map(|i| char::from(b'A' + i as u8).to_string()).collect();
+    let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+    one_layer_that_says(&letters, arch, more)
+}
+
+/// The same with these texts of its tokens from the third on, `VOCAB - 3` of them.
+pub(crate) fn one_layer_that_says(texts: &[&str], arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
     let key = |suffix: &str| format!("{arch}.{suffix}");
     let file = GgufFile::default()
         .entry("general.architecture", STRING, string(arch.as_bytes()))
@@ -23,7 +30,7 @@ pub(crate) fn one_layer(arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> 
         .u32(&key("attention.head_count_kv"), HEADS_KV as u32)
         .u32(&key("context_length"), 4096)
         .f32(&key("attention.layer_norm_rms_epsilon"), 1e-5);
-    let mut file = vocabulary(more(file));
+    let mut file = vocabulary(texts, more(file));
     let (q, kv) = (HEADS * HEAD_DIM, HEADS_KV * HEAD_DIM);
     let mut seed = 1;
     for (name, cols, rows) in [
@@ -48,11 +55,11 @@ pub(crate) fn one_layer(arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> 
     file.build()
 }
 
-/// A SentencePiece vocabulary: unknown, beginning, end, and single letters.
-fn vocabulary(file: GgufFile) -> GgufFile {
-    let letters: Vec<String> = (0..VOCAB - 3).map(|i| char::from(b'A' + i as u8).to_string()).collect();
+/// A SentencePiece vocabulary: unknown, beginning, end, and `texts`.
+fn vocabulary(texts: &[&str], file: GgufFile) -> GgufFile {
     let mut tokens = vec!["<unk>", "<s>", "</s>"];
-    tokens.extend(letters.iter().map(String::as_str));
+    tokens.extend(texts);
+    assert_eq!(tokens.len(), VOCAB);
     let scores: Vec<u8> = (0..VOCAB).flat_map(|i| (-(i as f32)).to_le_bytes()).collect();
     let kinds: Vec<u8> = (0..VOCAB).flat_map(|i| [2i32, 3, 3].get(i).copied().unwrap_or(1).to_le_bytes()).collect();
     file.entry("tokenizer.ggml.model", STRING, string(b"llama"))
