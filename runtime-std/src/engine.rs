@@ -142,9 +142,7 @@ impl Opened {
     pub(crate) fn title(&self) -> String {
         let named = self.gguf.str(trill::gguf::keys::NAME).ok().flatten();
         let file = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let mut title = String::new();
-        crate::terminal::neutralise(named.unwrap_or(&file), &mut title);
-        title
+        named.map_or_else(|| file.into_owned(), str::to_owned)
     }
 
     pub(crate) fn hparams(&self) -> Outcome<Hparams> {

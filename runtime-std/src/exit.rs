@@ -1,5 +1,6 @@
 //! How the program ends: the exit code, and one line saying what, why and what mends it.
 
+use crate::terminal;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -78,13 +79,11 @@ impl Failure {
     /// Prints the failure to standard error, as one line or as JSON, and gives the exit code.
     pub(crate) fn report(&self, json: bool) -> u8 {
         let code = self.code as u8;
-        // What a file or a template put into the message must neither break the line nor drive the terminal.
-        let mut line = String::new();
-        crate::terminal::neutralise(&self.message.replace(['\n', '\r'], " "), &mut line);
+        let message = &self.message;
         if json && self.code != Code::Done {
-            eprintln!("{}", serde_json::json!({"error": {"code": code, "message": line}}));
-        } else if !line.is_empty() {
-            eprintln!("trill: {line}");
+            terminal::tell_json(&serde_json::json!({"error": {"code": code, "message": message}}));
+        } else if !message.is_empty() {
+            terminal::tell!("trill: {message}");
         }
         code
     }

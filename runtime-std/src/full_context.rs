@@ -1,6 +1,7 @@
 //! What happens when the context is full: three policies, each of which says what it does.
 
 use crate::host::is_terminal;
+use crate::terminal;
 use std::ops::Range;
 
 /// What to do.
@@ -60,9 +61,11 @@ pub(crate) fn announce(forgotten: usize, capacity: usize) {
         return;
     }
     // On a terminal the answer's line is not at its end yet.
-    let start = if is_terminal(1) && is_terminal(2) { "\n" } else { "" };
-    eprintln!(
-        "{start}trill: the context of {capacity} tokens is full: the oldest {forgotten} after those at its start are \
+    if is_terminal(1) && is_terminal(2) {
+        terminal::show("\n");
+    }
+    terminal::tell!(
+        "trill: the context of {capacity} tokens is full: the oldest {forgotten} after those at its start are \
          forgotten (--context-policy)"
     );
 }

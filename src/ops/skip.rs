@@ -89,3 +89,40 @@ pub(crate) fn nonzero_columns(
     });
     len
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    fn with_chosen(run: impl FnOnce(&mut Chosen<'_>)) {
+        let mut measure = Carver::measure();
+        Chosen::new(300, &mut measure).unwrap();
+        let mut memory = vec![0u8; measure.used() + 64];
+        let from = memory.as_ptr().align_offset(64);
+        run(&mut Chosen::new(300, &mut Carver::over(&mut memory[from..]).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn every_code_but_zero_is_read() {
+        with_chosen(|chosen| {
+            let codes: std::vec::Vec<i8> = (-128..=127).collect();
+            assert_eq!(chosen.columns(&codes), 255);
+            assert_eq!(&chosen.list[126..131], [126, 127, 129, 130, 131]);
+            assert_eq!(&chosen.q[126..131], [-2, -1, 1, 2, 3]);
+            // Up to a multiple of four what was there before is gone.
+            assert_eq!((chosen.q[255], chosen.list[255]), (0, 0));
+            assert_eq!(chosen.columns(&[0, 1, 0, -1, 0]), 2);
+            assert_eq!((&chosen.list[..4], &chosen.q[..4]), (&[1, 3, 0, 0][..], &[1, -1, 0, 0][..]));
+            assert_eq!(chosen.columns(&[0; 7]), 0);
+        });
+    }
+
+    #[test]
+    fn rows_are_read_whose_gate_is_positive() {
+        with_chosen(|chosen| {
+            let smallest = f32::from_bits(1);
+            assert_eq!(chosen.positive(&[1.0, 0.0, -0.0, -1.0, smallest, f32::NAN, 7.0]), [0, 4, 6]);
+        });
+    }
+}

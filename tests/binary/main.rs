@@ -1,5 +1,9 @@
 //! The `trill` binary as its users meet it: the command line of `docs/cli.md`, real models, damaged files.
 
+#[path = "../common/mod.rs"]
+#[allow(dead_code)]
+mod common;
+
 mod breaking;
 mod cli;
 mod context;
@@ -14,4 +18,5 @@ mod run;
 mod sessions;
 mod smollm2;
 mod stories;
+mod terminal;
 mod tune;

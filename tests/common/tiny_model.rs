@@ -15,9 +15,21 @@ pub(crate) fn one_layer(arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> 
     layers(arch, 1, more)
 }
 
-/// A model of random weights. Architectures with norms of query and key heads get them, qwen2 its biases (those of the keys
-/// many times larger than the rest, as they are there), gemma3 its norms after a layer's halves.
+/// The same with these texts of its tokens from the third on, `VOCAB - 3` of them.
+pub(crate) fn one_layer_that_says(texts: &[&str], arch: &str, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
+    model(texts, arch, 1, more)
+}
+
+/// A model of so many layers, whose tokens are single letters. Architectures with norms of query and key heads get them,
+/// qwen2 its biases (those of the keys many times larger than the rest, as they are there), gemma3 its norms after a
+/// layer's halves.
 pub(crate) fn layers(arch: &str, count: usize, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
+    let letters: Vec<String> = (0..VOCAB - 3).map(|i| char::from(b'A' + i as u8).to_string()).collect();
+    let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+    model(&letters, arch, count, more)
+}
+
+fn model(texts: &[&str], arch: &str, count: usize, more: impl FnOnce(GgufFile) -> GgufFile) -> Vec<u8> {
     let key = |suffix: &str| format!("{arch}.{suffix}");
     let file = GgufFile::default()
         .entry("general.architecture", STRING, string(arch.as_bytes()))
@@ -29,7 +41,7 @@ pub(crate) fn layers(arch: &str, count: usize, more: impl FnOnce(GgufFile) -> Gg
         .u32(&key("attention.key_length"), HEAD_DIM as u32)
         .u32(&key("context_length"), 4096)
         .f32(&key("attention.layer_norm_rms_epsilon"), 1e-5);
-    let mut file = vocabulary(more(file));
+    let mut file = vocabulary(texts, more(file));
     let (q, kv) = (HEADS * HEAD_DIM, HEADS_KV * HEAD_DIM);
     let mut seed = 1;
     let mut matrix = |file: GgufFile, name: &str, cols: usize, rows: usize| {
@@ -74,11 +86,11 @@ pub(crate) fn layers(arch: &str, count: usize, more: impl FnOnce(GgufFile) -> Gg
     file.build()
 }
 
-/// A SentencePiece vocabulary: unknown, beginning, end, and single letters.
-fn vocabulary(file: GgufFile) -> GgufFile {
-    let letters: Vec<String> = (0..VOCAB - 3).map(|i| char::from(b'A' + i as u8).to_string()).collect();
+/// A SentencePiece vocabulary: unknown, beginning, end, and `texts`.
+fn vocabulary(texts: &[&str], file: GgufFile) -> GgufFile {
     let mut tokens = vec!["<unk>", "<s>", "</s>"];
-    tokens.extend(letters.iter().map(String::as_str));
+    tokens.extend(texts);
+    assert_eq!(tokens.len(), VOCAB);
     let scores: Vec<u8> = (0..VOCAB).flat_map(|i| (-(i as f32)).to_le_bytes()).collect();
     let kinds: Vec<u8> = (0..VOCAB).flat_map(|i| [2i32, 3, 3].get(i).copied().unwrap_or(1).to_le_bytes()).collect();
     file.entry("tokenizer.ggml.model", STRING, string(b"llama"))

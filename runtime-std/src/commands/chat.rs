@@ -12,7 +12,7 @@ use crate::input;
 use crate::options::{Options, Verbosity};
 use crate::session::{self, Keeper, Owner};
 use crate::template::Role;
-use crate::terminal::{Mode, Reader, Screen, Typed, neutralise};
+use crate::terminal::{self, Mode, Reader, Screen, Typed};
 use std::path::PathBuf;
 
 pub(crate) const CHAT: Command = Command {
@@ -74,12 +74,12 @@ fn run(options: &Options) -> Outcome {
     let conversation = Conversation::new(&opened, &voice.tokenizer, options.system_text())?.thinking(options.think);
     let interactive = matches!(source, Source::Typed(_)) && is_terminal(0);
     let policy = options.context_policy.unwrap_or(Policy::Slide);
-    let (screen, most) = (Screen::new(), options.predict);
+    let (screen, most) = (Screen::text(), options.predict);
     let mut chat =
         Chat { options, opened, machine, voice, conversation, screen, most, policy, last: None, interactive };
     signal::catch_interrupts();
     if interactive && options.verbosity != Verbosity::Quiet {
-        eprintln!("{}; /help lists the commands", chat.opened.title());
+        terminal::tell!("{}; /help lists the commands", chat.opened.title());
     }
     chat.resume()?;
     let mut next = options.prompt_text();
@@ -123,7 +123,7 @@ impl Source {
                 Typed::End => return Ok(None),
                 Typed::Interrupt if warned => return Err(Failure::new(Code::Interrupted, "")),
                 Typed::Interrupt => {
-                    eprintln!("Ctrl-C again, or Ctrl-D, ends the conversation");
+                    terminal::tell!("Ctrl-C again, or Ctrl-D, ends the conversation");
                     signal::forget_interrupts();
                     message.clear();
                     warned = true;
@@ -184,9 +184,8 @@ impl Chat<'_> {
         }
         let messages = self.conversation.messages();
         for message in &messages[messages.len().saturating_sub(2)..] {
-            let (mark, mut text) = (if message.role == Role::User { "> " } else { "" }, String::new());
-            neutralise(&message.content, &mut text);
-            eprintln!("{mark}{text}");
+            let mark = if message.role == Role::User { "> " } else { "" };
+            terminal::show(&format!("{mark}{}\n", message.content));
         }
     }
 
@@ -237,16 +236,16 @@ impl Chat<'_> {
         let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match name {
             "/quit" | "/exit" | "/bye" => return Ok(true),
-            "/help" | "/?" => eprint!("{HELP}"),
+            "/help" | "/?" => terminal::show(HELP),
             "/new" | "/clear" => {
                 self.conversation.clear();
                 self.start_anew();
-                eprintln!("a new conversation starts");
+                terminal::tell!("a new conversation starts");
             }
             "/system" => {
                 self.conversation.set_system(rest.trim());
                 self.start_anew();
-                eprintln!("a new conversation starts");
+                terminal::tell!("a new conversation starts");
             }
             "/regen" => match self.conversation.pop() {
                 Some(message) if message.role == Role::Assistant => self.reply()?,
@@ -254,21 +253,21 @@ impl Chat<'_> {
                     if let Some(message) = other {
                         self.conversation.push(message.role, message.content);
                     }
-                    eprintln!("there is no answer to give again");
+                    terminal::tell!("there is no answer to give again");
                 }
             },
             "/stats" => self.stats(),
-            _ => eprintln!("unknown command {name}; /help lists them"),
+            _ => terminal::tell!("unknown command {name}; /help lists them"),
         }
         Ok(false)
     }
 
     fn stats(&self) {
         if let Some(summary) = &self.last {
-            eprintln!("{}", summary.line());
+            terminal::tell!("{}", summary.line());
         }
         let session = &self.machine.session;
-        eprintln!("the context holds {} of {} tokens", session.position(), session.capacity());
+        terminal::tell!("the context holds {} of {} tokens", session.position(), session.capacity());
     }
 
     /// Answers the last message. If that fails, the message is taken back.
@@ -293,7 +292,7 @@ impl Chat<'_> {
                  --context-policy slide forgets the oldest turns"
             ),
             Stop::Interrupted if !self.interactive => return Err(Failure::new(Code::Interrupted, "")),
-            Stop::Interrupted => eprintln!("(stopped)"),
+            Stop::Interrupted => terminal::tell!("(stopped)"),
             Stop::End | Stop::Limit => {}
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::engine;
 use crate::exit::{Code, Failure, Outcome};
 use crate::input;
 use crate::options::Options;
-use std::io::Write;
+use crate::report;
 use trill::tokenizer::{DecodeOptions, Tokenizer};
 
 pub(crate) const DETOKENIZE: Command = Command {
@@ -38,10 +38,9 @@ fn run(options: &Options) -> Outcome {
     let ids = parse(&input::utf8(input::text(options)?)?)?;
     let text = decode(&tokenizer, &ids, how)?;
     if options.json {
-        return crate::report::text::print(&json_string(&text));
+        return report::json::print_line(&json_string(&text));
     }
-    let mut out = std::io::stdout().lock();
-    out.write_all(&text).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+    report::text::print_bytes(&text)
 }
 
 fn parse(text: &str) -> Outcome<Vec<u32>> {

@@ -66,7 +66,7 @@ fn run(options: &Options) -> Outcome {
         at_start: voice.ends_special(&tokens),
         window: window(options, &voice, &tokens),
     };
-    let mut screen = Screen::new();
+    let mut screen = Screen::text();
     if let (true, Some(prompt)) = (options.echo, options.prompt_text()) {
         screen.say(&prompt)?;
     }
@@ -86,6 +86,8 @@ fn run(options: &Options) -> Outcome {
         json::print(&report(&text, &voice, &summary))?;
     } else if crate::host::is_terminal(1) {
         screen.end_line()?;
+    } else {
+        screen.finish()?;
     }
     log::debug!("{}", summary.line());
     end(summary.stop, machine.session.capacity())

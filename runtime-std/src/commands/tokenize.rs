@@ -6,8 +6,9 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::generate::encode;
 use crate::input;
 use crate::options::Options;
+use crate::terminal::Screen;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufWriter, Write};
+use std::io::BufRead;
 use trill::tokenizer::{EncodeOptions, Tokenizer};
 
 pub(crate) const TOKENIZE: Command = Command {
@@ -56,7 +57,7 @@ pub(super) fn json_lines<T>(
     read: fn(&[u8]) -> serde_json::Result<T>,
     mut answer: impl FnMut(T, &mut String) -> Outcome,
 ) -> Outcome {
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Screen::json();
     let mut line_out = String::new();
     let source: Box<dyn BufRead> = match (&options.prompt, &options.file) {
         (None, None) => Box::new(std::io::stdin().lock()),
@@ -70,9 +71,9 @@ pub(super) fn json_lines<T>(
         let value = read(&line).map_err(|e| Failure::new(Code::Data, format!("line {} of the input: {e}", i + 1)))?;
         line_out.clear();
         answer(value, &mut line_out)?;
-        out.write_all(line_out.as_bytes()).map_err(|e| Failure::stdout(&e))?;
+        out.add(line_out.as_bytes())?;
     }
-    out.flush().map_err(|e| Failure::stdout(&e))
+    out.finish()
 }
 
 fn join(ids: &[u32], between: &str) -> String {

@@ -23,8 +23,8 @@ pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         crate::terminal::restore();
         let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
-        let what = info.payload_as_str().unwrap_or("unknown").replace('\n', " ");
-        eprintln!("trill: internal error{place}: {what}; please report this line");
+        let what = info.payload_as_str().unwrap_or("unknown");
+        crate::terminal::tell!("trill: internal error{place}: {what}; please report this line");
         // SAFETY: _exit ends the process at once; other threads and destructors are not waited for.
         unsafe { libc::_exit(i32::from(crate::exit::Code::Software as u8)) }
     }));

@@ -1,11 +1,19 @@
 //! Results as JSON: one value, one line.
 
 use crate::exit::Outcome;
+use crate::terminal::Screen;
 use serde_json::{Value, json};
 
 /// Prints `value` on a line of its own.
 pub(crate) fn print(value: &Value) -> Outcome {
-    super::text::print(&format!("{value}\n"))
+    print_line(&format!("{value}\n"))
+}
+
+/// Prints a JSON text that has its line end.
+pub(crate) fn print_line(json: &str) -> Outcome {
+    let mut screen = Screen::json();
+    screen.add(json.as_bytes())?;
+    screen.finish()
 }
 
 /// Mean, standard deviation (of the sample) and the samples themselves.

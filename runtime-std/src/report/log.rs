@@ -12,10 +12,8 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let mut line = String::new();
-            crate::terminal::neutralise(&record.args().to_string(), &mut line);
             let kind = if record.level() <= Level::Warn { "warning: " } else { "" };
-            eprintln!("trill: {kind}{line}");
+            crate::terminal::tell!("trill: {kind}{}", record.args());
         }
     }
 

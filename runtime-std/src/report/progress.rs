@@ -3,6 +3,7 @@
 use crate::host::clock::Stopwatch;
 use crate::host::is_terminal;
 use crate::options::Verbosity;
+use crate::terminal::{self, Control, Drawing};
 
 /// Seconds before anything is shown, and between two lines.
 const INTERVAL: f64 = 1.0;
@@ -52,8 +53,11 @@ impl Progress {
         let percent = done as u128 * 100 / total as u128;
         let left = now / done as f64 * (total - done) as f64;
         match self.style {
-            Style::Redraw => eprint!("\r{what}: {done} of {total} {unit}, {percent} %, {} left\x1b[K", Span(left)),
-            _ => eprintln!("trill: {what}: {done} of {total} {unit}, {percent} %, {} left", Span(left)),
+            Style::Redraw => {
+                let line = format_args!("{what}: {done} of {total} {unit}, {percent} %, {} left", Span(left));
+                Drawing::new().control(Control::Return).text(line).control(Control::ClearRow);
+            }
+            _ => terminal::tell!("trill: {what}: {done} of {total} {unit}, {percent} %, {} left", Span(left)),
         }
     }
 }
@@ -61,7 +65,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.drawn && self.style == Style::Redraw {
-            eprint!("\r\x1b[K");
+            Drawing::new().control(Control::Return).control(Control::ClearRow);
         }
     }
 }

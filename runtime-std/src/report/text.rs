@@ -1,12 +1,18 @@
 //! Results as text.
 
-use crate::exit::{Failure, Outcome};
-use std::io::Write;
+use crate::exit::Outcome;
+use crate::terminal::Screen;
 
-/// Writes `text` to standard output as it is.
+/// Writes `text` to standard output.
 pub(crate) fn print(text: &str) -> Outcome {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+    print_bytes(text.as_bytes())
+}
+
+/// Writes a text whose bytes need not be UTF-8 to standard output.
+pub(crate) fn print_bytes(text: &[u8]) -> Outcome {
+    let mut screen = Screen::text();
+    screen.add(text)?;
+    screen.finish()
 }
 
 /// A table: columns as wide as they need to be; those named in `right` are aligned to the right.

@@ -2,12 +2,11 @@
 
 use super::keys::{Key, read_key};
 use super::line::{History, Line};
+use super::message::{Control, Drawing};
 use super::raw::{self, Got, Mode};
-use super::safe::shown;
+use super::safe::{Filter, Style};
 use super::width::columns;
 use crate::host::signal;
-use std::fmt::Write as _;
-use std::io::Write as _;
 
 /// What came of asking for a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +47,7 @@ impl Reader {
             return self.edit(prompt);
         }
         if self.terminal {
-            eprint!("{prompt}");
+            Drawing::new().text(format_args!("{prompt}"));
         }
         self.plain()
     }
@@ -102,7 +101,7 @@ impl Reader {
         let mut line = Line::default();
         let mut view = View { prompt, cursor_row: 0 };
         // Bracketed paste: a pasted text arrives as one piece, its line ends do not send it.
-        print_err("\x1b[?2004h");
+        Drawing::new().control(Control::MarkPastes);
         let typed = loop {
             view.draw(&line);
             let Some(key) = read_key(&mut |at_once| self.next_byte(at_once)) else { break Typed::End };
@@ -114,7 +113,7 @@ impl Reader {
                     line.take();
                 }
                 Key::Clear => {
-                    print_err("\x1b[H\x1b[2J");
+                    Drawing::new().control(Control::ClearScreen);
                     view.cursor_row = 0;
                 }
                 Key::Suspend => {
@@ -130,7 +129,7 @@ impl Reader {
             }
         };
         view.leave(&line);
-        print_err("\x1b[?2004l");
+        Drawing::new().control(Control::PlainPastes);
         if let Typed::Line(text) = &typed {
             self.history.add(text);
         }
@@ -167,9 +166,18 @@ struct View<'p> {
 impl View<'_> {
     fn draw(&mut self, line: &Line) {
         let width = raw::columns().max(2);
-        let mut out = String::new();
-        self.to_start(&mut out);
+        let mut out = Drawing::new();
+        out.control(Control::Up(self.cursor_row)).control(Control::Return).control(Control::ClearBelow);
+        let mut filter = Filter::new(Style::Picture);
         let mut place = (0, 0);
+        let mut put = |c, place: &mut (usize, usize)| {
+            if advance(c, width, place) {
+                out.control(Control::NextRow);
+            }
+            if c != '\n' {
+                out.text(format_args!("{c}"));
+            }
+        };
         let mut cursor = None;
         let cursor_at = self.prompt.len() + line.before_cursor().len();
         let mut at = 0;
@@ -178,11 +186,12 @@ impl View<'_> {
                 cursor = Some(place);
             }
             at += c.len_utf8();
-            put(c, width, &mut place, &mut out);
+            filter.push(c, &mut |shown| put(shown, &mut place));
         }
+        filter.finish(&mut |shown| put(shown, &mut place));
         // At the right edge terminals wait with the line break: make it, so that the rows are as counted.
         if place.1 == width {
-            out.push_str("\r\n");
+            out.control(Control::NextRow);
             place = (place.0 + 1, 0);
         }
         let (row, column) = match cursor {
@@ -190,15 +199,8 @@ impl View<'_> {
             Some(cursor) => cursor,
             None => place,
         };
-        if place.0 > row {
-            let _ = write!(out, "\x1b[{}A", place.0 - row);
-        }
-        out.push('\r');
-        if column > 0 {
-            let _ = write!(out, "\x1b[{column}C");
-        }
+        out.control(Control::Up(place.0.saturating_sub(row))).control(Control::Return).control(Control::Right(column));
         self.cursor_row = row;
-        print_err(&out);
     }
 
     /// Leaves the cursor below the text.
@@ -207,38 +209,25 @@ impl View<'_> {
         at_end.end();
         self.draw(&at_end);
         self.cursor_row = 0;
-        print_err("\r\n");
-    }
-
-    fn to_start(&self, out: &mut String) {
-        if self.cursor_row > 0 {
-            let _ = write!(out, "\x1b[{}A", self.cursor_row);
-        }
-        out.push_str("\r\x1b[J");
+        Drawing::new().control(Control::NextRow);
     }
 }
 
-/// Appends `c` and moves `place` (row, column) behind it.
-fn put(c: char, width: usize, place: &mut (usize, usize), out: &mut String) {
+/// Moves `place` (row, column) behind `c`. True if the row must be ended before it: at the right edge the terminal does
+/// that itself.
+fn advance(c: char, width: usize, place: &mut (usize, usize)) -> bool {
     if c == '\n' {
-        out.push_str("\r\n");
         *place = (place.0 + 1, 0);
-        return;
+        return true;
     }
     let columns = columns(c);
-    if place.1 + columns > width {
-        if place.1 < width {
-            out.push_str("\r\n");
-        }
+    let full = place.1 + columns > width;
+    let breaks = full && place.1 < width;
+    if full {
         *place = (place.0 + 1, 0);
     }
     place.1 += columns;
-    out.push(shown(c));
-}
-
-fn print_err(text: &str) {
-    // A terminal that is gone shows nothing; the next read tells.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    breaks
 }
 
 #[cfg(test)]
@@ -247,18 +236,12 @@ mod tests {
 
     #[test]
     fn places_follow_wrapping() {
-        let mut out = String::new();
         let mut place = (0, 0);
-        for c in "abcd".chars() {
-            put(c, 4, &mut place, &mut out);
-        }
-        assert_eq!((place, out.as_str()), ((0, 4), "abcd"));
-        put('漢', 4, &mut place, &mut out);
-        assert_eq!(place, (1, 2));
-        put('x', 4, &mut place, &mut out);
-        put('漢', 4, &mut place, &mut out);
-        assert_eq!((place, out.as_str()), ((2, 2), "abcd漢x\r\n漢"));
-        put('\n', 4, &mut place, &mut out);
-        assert_eq!(place, (3, 0));
+        let mut next = |c| (advance(c, 4, &mut place), place);
+        assert_eq!("abcd".chars().map(&mut next).last(), Some((false, (0, 4))));
+        assert_eq!(next('漢'), (false, (1, 2)));
+        assert_eq!(next('x'), (false, (1, 3)));
+        assert_eq!(next('漢'), (true, (2, 2)));
+        assert_eq!(next('\n'), (true, (3, 0)));
     }
 }

@@ -5,6 +5,7 @@ use crate::engine::Opened;
 use crate::host::memory::size;
 use crate::options::Options;
 use crate::report::text::table;
+use crate::terminal::neutralise_line;
 use trill::gguf::{TensorInfo, keys};
 use trill::tokenizer::Tokenizer;
 
@@ -27,9 +28,7 @@ pub(super) fn report(options: &Options, opened: &Opened, findings: &Findings) ->
 
 /// Adds a row; what comes from the file is made harmless.
 fn row(rows: &mut Rows, name: &str, value: &str) {
-    let mut safe = String::new();
-    crate::terminal::neutralise(&value.replace('\n', " "), &mut safe);
-    rows.push(vec![name.to_owned(), safe]);
+    rows.push(vec![name.to_owned(), neutralise_line(value)]);
 }
 
 fn file_rows(opened: &Opened, findings: &Findings, rows: &mut Rows) {
@@ -103,8 +102,7 @@ fn token_text(tokenizer: &Tokenizer<'_>, id: Option<u32>) -> String {
 
 fn weights_rows(opened: &Opened) -> Vec<Vec<String>> {
     let row = |t: &TensorInfo<'_>| {
-        let mut name = String::new();
-        crate::terminal::neutralise(t.name, &mut name);
+        let name = neutralise_line(t.name);
         let dims: Vec<String> = t.dims.iter().take(t.n_dims as usize).map(u64::to_string).collect();
         vec![name, t.ty.info().name.to_owned(), dims.join(" x "), t.data.len().to_string(), t.offset.to_string()]
     };
