@@ -244,7 +244,7 @@ impl<'a> Loader<'_, 'a> {
         let shape = ModelError::TensorShape { tensor: self.name(name), want: (cols, rows), got };
         // Measuring must not read weights: the file may not be in memory yet.
         let matrix = if self.carver.is_measuring() {
-            Matrix::unread(tensor.ty, tensor.rows(), tensor.cols(), tensor.data)
+            Matrix::unread(tensor.ty, tensor.rows(), tensor.cols())
         } else {
             tensor.matrix()
         };
