@@ -321,6 +321,10 @@ impl<'a> Matrix<'a> {
     pub fn scale(&self) -> f32 {
         self.scale
     }
+    /// How many bytes the codes of all rows have, also where they are not at hand.
+    pub fn bytes(&self) -> usize {
+        self.rows.div_ceil(self.ty.lanes()) * self.row_bytes // checked when the matrix was made
+    }
     /// Bytes of the codes, all rows.
     pub fn data(&self) -> &'a [u8] {
         self.data

@@ -131,7 +131,7 @@ fn the_limit_on_file_sizes_is_an_error() {
     let folder = Folder::new("ends-fsize");
     let out = folder.file("out.gguf");
     let model = stories();
-    for most in [0, 1, 4096, 100_000, 1 << 20, 2_000_000] {
+    for most in [0, 1, 100, 4096, 100_000, 1 << 20] {
         for words in [&["quantize", &model, &out, "F32"][..], &["pack", &model, &out, "--for", "generic", "-q"]] {
             let ended = run(under(trill(words), libc::RLIMIT_FSIZE, most), "");
             assert_eq!(ended.status.code(), Some(74), "{most}: {:?} {}", ended.status, told(&ended));
@@ -214,7 +214,8 @@ fn what_cannot_be_mapped_is_planned_all_the_same() {
             let line = told(&ended);
             assert_eq!(ended.status.code(), Some(75), "{limit} {words:?}: {:?} {line}", ended.status);
             let last = line.trim_end().lines().last().unwrap();
-            assert!(last.contains("needed") && last.contains("GiB"), "{words:?}: {line}");
+            // `doctor` measures how fast memory is first, which may need too much by itself.
+            assert!(last.contains("needed") && (last.contains("GiB") || words[0] == "doctor"), "{words:?}: {line}");
         }
     }
     assert_eq!(folder.names(), ["large.gguf"]);
@@ -265,14 +266,15 @@ fn threads_that_cannot_start_are_done_without() {
     assert!(ended.status.success() && told(&ended).contains("threads could be started"), "{}", told(&ended));
     assert_eq!(told(&ended).lines().count(), 1, "{}", told(&ended));
     assert_eq!(ended.stdout, whole.stdout);
-    for (words, written) in [
-        (&["quantize", &model, &out, "Q8_0", "-t", "4"][..], true),
-        (&["pack", &model, &out, "--for", "generic", "-t", "4"], true),
-        (&["tune", "-t", "4"], false),
+    // The tensors of the tiny model are too small for `quantize` to need a second thread.
+    for (words, written, refused) in [
+        (&["quantize", &model, &out, "Q8_0", "-t", "4"][..], true, 0),
+        (&["pack", &model, &out, "--for", "generic", "-t", "4"], true, 1),
+        (&["tune", "-t", "4"], false, 1),
     ] {
         let ended = alone(words);
         assert!(ended.status.success(), "{words:?}: {:?} {}", ended.status, told(&ended));
-        assert_eq!(told(&ended).matches("could be started").count(), 1, "{}", told(&ended));
+        assert_eq!(told(&ended).matches("could be started").count(), refused, "{}", told(&ended));
         assert_eq!(Path::new(&out).exists(), written);
         let _ = fs::remove_file(&out);
     }

@@ -21,6 +21,19 @@ fn fifo(path: &str) {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o666) }, 0);
 }
 
+fn is_root() -> bool {
+    // SAFETY: geteuid only reads.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// The command as a user who may do nothing to the system: root could replace `/dev/null`, and once did.
+fn unprivileged(mut command: Command) -> Command {
+    if is_root() {
+        command.uid(65534).gid(65534);
+    }
+    command
+}
+
 /// How a run that may wait for ever ends.
 fn ends(mut command: Command) -> Output {
     let shown = format!("{command:?}");
@@ -76,6 +89,7 @@ fn an_output_that_is_no_regular_file_is_refused() {
     let _listener = UnixListener::bind(&socket).unwrap();
     fs::create_dir(&inner).unwrap();
     let (to_null, to_pipe) = (folder.file("to-null"), folder.file("to-pipe"));
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).unwrap();
     symlink("/dev/null", &to_null).unwrap();
     symlink("pipe", &to_pipe).unwrap();
     for (before, after) in writers(&folder) {
@@ -91,13 +105,24 @@ fn an_output_that_is_no_regular_file_is_refused() {
         ] {
             let names = folder.names();
             for force in ["", "--force"] {
-                let (code, told) = fails(command(&line(&before, out, &after, &[force])));
+                let (code, told) = fails(unprivileged(command(&line(&before, out, &after, &[force]))));
                 assert!(code == 73 && told.contains(kind) && told.contains(out), "{out}: {code} {told}");
             }
             assert_eq!(folder.names(), names, "{out}");
         }
     }
     let kind = |path: &str| fs::symlink_metadata(path).unwrap().file_type();
+    // Root, who may replace devices, on one of its own.
+    if is_root() {
+        let own = folder.file("own");
+        let path = std::ffi::CString::new(own.as_str()).unwrap();
+        // SAFETY: mknod reads a terminated string.
+        let made = unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(1, 3)) } == 0;
+        for (before, after) in writers(&folder).into_iter().filter(|_| made) {
+            let (code, told) = fails(command(&line(&before, &own, &after, &["--force"])));
+            assert!(code == 73 && told.contains("a character device") && kind(&own).is_char_device(), "{code} {told}");
+        }
+    }
     assert!(kind("/dev/null").is_char_device() && kind(&pipe).is_fifo() && kind(&socket).is_socket());
     assert!(kind(&to_null).is_symlink() && kind(&to_pipe).is_symlink());
 }
@@ -211,7 +236,7 @@ fn convert_overwrites_nothing_of_its_folder() {
         assert!(code == 64 && told.contains("same file"), "{out}: {code} {told}");
         assert_eq!(fs::read_to_string(out).unwrap(), "{}");
     }
-    let (code, told) = refused(&["convert", &folder.file(""), "/dev/null"]);
+    let (code, told) = fails(unprivileged(trill(&["convert", &folder.file(""), "/dev/null"])));
     assert!(code == 73 && told.contains("a character device"), "{code} {told}");
     fs::write(outside.file("there"), "old").unwrap();
     let (code, told) = refused(&["convert", &folder.file(""), &outside.file("there")]);
@@ -289,7 +314,7 @@ fn a_session_touches_nothing_that_is_none() {
         (&folder.file(""), "a folder"),
     ] {
         let line = ["run", "-m", &stories(), "-p", "Once", "-n", "4", "--temp", "0", "--session", path];
-        let out = ends(trill(&line));
+        let out = ends(if path.starts_with("/dev/") { unprivileged(trill(&line)) } else { trill(&line) });
         let told = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success() && told.contains(kind) && told.contains("not saved"), "{path}: {told}");
         assert_eq!(String::from_utf8_lossy(&out.stdout), whole);
@@ -318,17 +343,16 @@ fn a_session_that_others_could_read_is_made_private() {
     assert!(tell(&["--cache-type", "q8"]).contains("not saved"));
     assert_eq!(mode(), 0o644);
     // Another user's, even if it is open to all: nobody shall lay one ready for what others say.
-    // SAFETY: geteuid only reads. Only root can be two users.
-    if unsafe { libc::geteuid() } == 0 {
+    // Only root can be two users.
+    if is_root() {
         fs::set_permissions(&session, fs::Permissions::from_mode(0o666)).unwrap();
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).unwrap();
         let before = fs::read(&session).unwrap();
         let model = folder.file("model.gguf");
         fs::copy(stories(), &model).unwrap();
         fs::set_permissions(&model, fs::Permissions::from_mode(0o644)).unwrap();
-        let mut command = trill(&["run", "-m", &model, "-p", "Once upon", "-n", "4", "--session", &session]);
-        command.uid(65534).gid(65534);
-        let out = run(command, "");
+        let command = trill(&["run", "-m", &model, "-p", "Once upon", "-n", "4", "--session", &session]);
+        let out = run(unprivileged(command), "");
         let told = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success() && told.contains("another user's") && told.contains("not saved"), "{told}");
         assert!(fs::read(&session).unwrap() == before && mode() == 0o666);
@@ -454,17 +478,10 @@ fn a_file_that_may_not_be_read_or_made() {
     let folder = Folder::new("denied");
     let (locked, inner) = (folder.file("locked.gguf"), folder.file("inner"));
     fs::copy(stories(), &locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     fs::create_dir(&inner).unwrap();
     fs::set_permissions(&inner, fs::Permissions::from_mode(0o555)).unwrap();
-    let unprivileged = |words: &[&str]| {
-        let mut command = trill(words);
-        // SAFETY: geteuid only reads. Root may read everything: become nobody.
-        if unsafe { libc::geteuid() } == 0 {
-            command.uid(65534).gid(65534);
-        }
-        command
-    };
+    let unprivileged = |words: &[&str]| unprivileged(trill(words));
     for words in
         [&["inspect", &locked][..], &["run", "-m", &locked, "-p", "x"], &["tokenize", "-m", &locked, "-p", "x"]]
     {

@@ -309,7 +309,7 @@ fn wrong_requests_are_refused_and_leave_nothing() {
         (&[&absent, &out], 66, "no such file"),
         (&[&text, &out], 65, "text"),
         (&[&model, &missing, "--for", "pi5", "-q"], 73, "no such file"),
-        (&[&model, folder.0.to_str().unwrap(), "--for", "pi5", "-q"], 73, "not the name of a file"),
+        (&[&model, folder.0.to_str().unwrap(), "--for", "pi5", "-q"], 73, "a folder, not a regular file"),
     ] {
         let (got, message) = refused(&[&["pack"], arguments].concat());
         assert!(got == code && message.contains(says), "{arguments:?}: {got} {message}");

@@ -18,7 +18,7 @@ pub(crate) struct ModelFile {
 }
 
 /// Bytes of a file that are mapped first where not all of it can be, and how much more each time.
-const START: u64 = 1 << 20;
+const START: u64 = 256 << 10;
 const MORE: u64 = 4;
 
 /// Maps `path`. Where the address space (`ulimit -v`) has no room for the file, only its start is mapped: enough to say
@@ -32,12 +32,20 @@ pub(crate) fn open(path: &Path) -> Outcome<ModelFile> {
         return Err(Failure::new(Code::Data, "is empty").about(path));
     }
     super::signal::explain_bus_errors();
+    let no_room = |e: &std::io::Error| e.kind() == std::io::ErrorKind::OutOfMemory;
     let bytes = match part(&file, length) {
-        Err(e) if e.kind() == std::io::ErrorKind::OutOfMemory => part(&file, START.min(length)),
+        Err(e) if no_room(&e) => part(&file, START.min(length)),
         mapped => mapped,
     };
-    let bytes = bytes.map_err(|e| Failure::file(path, &e))?;
+    let bytes = bytes.map_err(|e| if no_room(&e) { too_long(length).about(path) } else { Failure::file(path, &e) })?;
     Ok(ModelFile { bytes, length, file: Some(file) })
+}
+
+/// A file of `length` bytes finds no room in the address space.
+fn too_long(length: u64) -> Failure {
+    let (need, have) = (super::memory::size(length), super::memory::size(super::memory::available()));
+    Failure::new(Code::Memory, format!("{need} of address space are needed for the file and {have} can be had"))
+        .remedy("raise the limit with ulimit -v")
 }
 
 /// Maps the first `length` bytes.
@@ -79,15 +87,7 @@ impl ModelFile {
 
     /// Refuses a file of which there is only the start.
     pub(crate) fn must_be_whole(&self) -> Outcome {
-        if self.is_whole() {
-            return Ok(());
-        }
-        let (need, have) = (super::memory::size(self.length), super::memory::size(super::memory::available()));
-        Err(Failure::new(
-            Code::Memory,
-            format!("{need} of address space are needed for the file and {have} can be had"),
-        )
-        .remedy("raise the limit with ulimit -v"))
+        if self.is_whole() { Ok(()) } else { Err(too_long(self.length)) }
     }
 
     /// More of the file's start. Only for one that is not whole.
