@@ -2,12 +2,13 @@
 //! metadata flipped, random damage. None may panic, and each hand-made one must be refused for its own reason
 //! at its own place.
 
+#[allow(dead_code)]
 mod common;
 mod session_memory;
 
 use common::gguf_file::*;
 use std::time::{Duration, Instant};
-use trill::gguf::{Defect, Gguf, GgufError, Value, ValueType};
+use trill::gguf::{Defect, Gguf, GgufError, I2sLayout, Value, ValueType};
 use trill::mem::{Carver, MemError};
 use trill::quant::QuantType;
 
@@ -46,6 +47,30 @@ fn a_sound_file_is_read() {
     for version in [2, 3] {
         let bytes = GgufFile { version, ..tiny() }.build();
         with(&bytes, |f| check_tiny(&f, version)).unwrap();
+    }
+}
+
+/// All tensors are told, none has bytes; without all of the metadata that is said.
+#[test]
+fn the_start_of_a_file_tells_what_is_in_it() {
+    let bytes = tiny().build();
+    let data = with(&bytes, |f| f.data_offset() as usize).unwrap();
+    for cut in 0..bytes.len() {
+        let start = &bytes[..cut];
+        let mut memory = vec![0; Gguf::index_bytes(&bytes).unwrap() + trill::mem::ALIGN];
+        let skip = memory.as_ptr().align_offset(trill::mem::ALIGN);
+        let mut index = Carver::over(&mut memory[skip..]).unwrap();
+        match Gguf::parse_start(start, bytes.len() as u64, I2sLayout::X86, &mut index) {
+            Ok(f) => {
+                assert!(cut + 31 >= data, "{cut} of {data} bytes were enough");
+                let sizes = f.tensors().iter().map(|t| (t.name, t.bytes(), t.data.len()));
+                assert!(sizes.eq([("norm", 32, 0), ("w", 102, 0), ("four", 48, 0), ("i2", 96, 0)]));
+            }
+            Err(trill::Error::Gguf(e)) => {
+                assert!(cut < data && matches!(e.defect, Defect::Truncated { .. }), "{cut}: {e:?}");
+            }
+            Err(other) => panic!("{cut}: {other:?}"),
+        }
     }
 }
 

@@ -281,8 +281,10 @@ fn tokens_outside_the_vocabulary_are_refused_before_anything_is_read() {
             for tokens in [&[id][..], &[4, id], &[id, 4, 5]] {
                 assert_eq!(session.prefill(&Serial, tokens, &mut go).map(|_| ()), refused);
                 assert_eq!(session.logits_all(&Serial, tokens, &mut |_, _| panic!("nothing is read")), refused);
-                assert_eq!(session.logits_draft(&Serial, tokens, &mut |_, _| panic!("nothing is read")), refused);
-                assert_eq!(session.import(tokens, [0, 0], &mut |_, _, _, _| panic!("nothing is filled")), refused);
+                let verified = session.verify(&Serial, tokens, &mut |_, _| panic!("nothing is read"));
+                assert_eq!(verified.map(|_| ()), refused);
+                let imported = session.import(tokens, [0; 2], [0; 2], &mut |_, _, _, _| panic!("nothing is filled"));
+                assert_eq!(imported.map(|_| ()), refused);
                 assert_eq!(session.position(), 3);
             }
         }

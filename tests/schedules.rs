@@ -8,19 +8,13 @@
 //! `SCHEDULES=N` sets how many there are for each model and pair of cache types, `SCHEDULES_SEED=S` which: a failure prints
 //! both. Texts are more than four times as long as every window of the cache.
 
-#[path = "common/cpu.rs"]
-mod cpu;
-#[path = "common/gguf_file.rs"]
-mod gguf_file;
-#[path = "common/memory.rs"]
-mod memory;
-#[path = "common/random.rs"]
-mod random;
-#[path = "common/tiny_model.rs"]
-mod tiny_model;
+// What several test programs share; no one needs all of it.
+#[allow(dead_code)]
+mod common;
 
-use memory::Memory;
-use random::Random;
+use common::memory::Memory;
+use common::random::Random;
+use common::{cpu, tiny_model};
 use std::ops::{ControlFlow, Range};
 use trill::error::Error;
 use trill::gguf::Gguf;

@@ -1,7 +1,7 @@
 //! From a file to a model that runs: open, measure, reserve, carve. Everything made here lives until the
 //! program ends, because a process runs one model.
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::host::affinity::Cores;
 use crate::host::clock::Stopwatch;
 use crate::host::memory::{self, Arena, Limits, Resident};
@@ -17,7 +17,7 @@ use crate::template::Message;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use trill::draft;
-use trill::gguf::Gguf;
+use trill::gguf::{Defect, Gguf};
 use trill::kernels::Kernels;
 use trill::limits::{BATCH_MAX, GUESSES_MAX};
 use trill::mem::Carver;
@@ -65,11 +65,13 @@ pub(crate) fn open(options: &Options) -> Outcome<Opened> {
     Opened::parse(options, path, file)
 }
 
-/// The same, for commands that read the file but do not run the model: a copy is made at once if it is asked for.
+/// The same, for commands that read the weights but do not run the model: a copy is made at once if it is asked for.
 pub(crate) fn open_to_read(options: &Options) -> Outcome<Opened> {
     let mut opened = open(options)?;
-    if !options.mmap {
-        let copy = Arena::reserve(opened.file.bytes.len()).map_err(|f| f.about(&opened.path))?.leak();
+    if options.mmap {
+        opened.file.must_be_whole().map_err(|f| f.about(&opened.path))?;
+    } else {
+        let copy = Arena::reserve(opened.length()?).map_err(|f| f.about(&opened.path))?.leak();
         opened.copy(options, copy)?;
     }
     Ok(opened)
@@ -88,13 +90,27 @@ pub(crate) fn carve<T>(layout: impl Fn(&mut Carver<'static>) -> Outcome<T>) -> O
 }
 
 impl Opened {
-    fn parse(options: &Options, path: PathBuf, file: ModelFile) -> Outcome<Opened> {
+    fn parse(options: &Options, path: PathBuf, mut file: ModelFile) -> Outcome<Opened> {
         let about = |failure: Failure| failure.about(&path);
-        let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
-        let index = Arena::reserve(index_bytes).map_err(about)?.leak();
-        let gguf = Gguf::parse_with(file.bytes, options.i2s, &mut Carver::over(index)?).map_err(|e| about(e.into()))?;
+        let (index_bytes, gguf) = loop {
+            let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
+            let index = Arena::reserve(index_bytes).map_err(about)?.leak();
+            match Gguf::parse_start(file.bytes, file.length, options.i2s, &mut Carver::over(index)?) {
+                // The metadata goes on after what is mapped.
+                Err(trill::Error::Gguf(e)) if matches!(e.defect, Defect::Truncated { .. }) && !file.is_whole() => {
+                    file = file.longer().map_err(about)?;
+                }
+                parsed => break (index_bytes, parsed.map_err(|e| about(e.into()))?),
+            }
+        };
         let repairs = known::repairs(&gguf).map_err(|e| about(e.into()))?.to_vec();
         Ok(Opened { path, file, gguf, index_bytes, repairs })
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn length(&self) -> Outcome<usize> {
+        usize::try_from(self.file.length)
+            .map_err(|_| Failure::new(Code::Memory, "is larger than this machine's address space").about(&self.path))
     }
 
     /// From now on the model is a copy in `memory`, which has the file's length.
@@ -208,13 +224,16 @@ pub(crate) fn load<T>(
     let cores = Cores::find();
     let setup = Setup::new(options, opened, &cores, logit_rows)?;
     let plan = make_plan(options, opened, &setup, &|model, carver| more(opened, model, carver).map(|_| ()))?;
+    if !plan.copied {
+        opened.file.must_be_whole().map_err(|f| f.about(&opened.path))?;
+    }
     let memory = Arena::reserve(plan.arena).map_err(|f| f.about(&opened.path))?.leak();
     if options.mlock {
         memory::lock(memory);
     }
     let mut carver = Carver::over(memory)?;
     if plan.copied {
-        let copy = carver.take(opened.file.bytes.len(), 0)?;
+        let copy = carver.take(opened.length()?, 0)?;
         opened.copy(options, copy)?;
     } else if options.mlock {
         opened.file.lock();

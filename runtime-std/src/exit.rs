@@ -13,18 +13,22 @@ pub(crate) enum Code {
     Usage = 64,
     /// The model or other input is bad.
     Data = 65,
-    /// No such file, or it cannot be read.
+    /// No such file, or one that cannot be read: not allowed, or not a regular file.
     NoInput = 66,
     /// A bug of ours.
     Software = 70,
-    /// The output file cannot be created.
+    /// The output file cannot be created, or is there already.
     CannotCreate = 73,
     /// An I/O error while running.
     Io = 74,
     /// The memory plan does not fit.
     Memory = 75,
+    /// Asked to end by SIGHUP, as when a terminal is closed.
+    HungUp = 129,
     /// Stopped by the user.
     Interrupted = 130,
+    /// Asked to end by SIGTERM.
+    Terminated = 143,
 }
 
 /// Why the program ends early.
@@ -60,12 +64,17 @@ impl Failure {
 
     /// A file could not be opened or read.
     pub(crate) fn file(path: &Path, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, OutOfMemory, PermissionDenied};
         let code = match error.kind() {
             NotFound | PermissionDenied | IsADirectory | NotADirectory => Code::NoInput,
+            OutOfMemory => Code::Memory,
             _ => Code::Io,
         };
-        Failure::new(code, format!("{}: {}", path.display(), reason(error)))
+        let failure = Failure::new(code, format!("{}: {}", path.display(), reason(error)));
+        match error.raw_os_error() {
+            Some(libc::EMFILE) => failure.remedy("raise the limit with ulimit -n"),
+            _ => failure,
+        }
     }
 
     /// Standard output could not be written. A reader that has gone away is no failure.
@@ -78,7 +87,11 @@ impl Failure {
 
     /// Prints the failure to standard error, as one line or as JSON, and gives the exit code.
     pub(crate) fn report(&self, json: bool) -> u8 {
-        let code = self.code as u8;
+        let code = match (self.code, crate::host::signal::ending()) {
+            (Code::Interrupted, Some(libc::SIGHUP)) => Code::HungUp,
+            (Code::Interrupted, Some(_)) => Code::Terminated,
+            (code, _) => code,
+        } as u8;
         let message = &self.message;
         if json && self.code != Code::Done {
             terminal::tell_json(&serde_json::json!({"error": {"code": code, "message": message}}));

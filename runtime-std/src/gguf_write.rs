@@ -1,14 +1,13 @@
 //! Writes GGUF files (version 3): metadata first, then tensor after tensor as somebody produces them, so that
-//! a model of any size takes little memory. The file appears under its name only when it is whole: until
-//! then it is a temporary file beside it, which goes away if anything fails.
+//! a model of any size takes little memory. The file appears under its name only when it is whole
+//! (`host/files/write.rs`).
 
+use crate::destination::{Destination, exists};
 use crate::exit::{Code, Failure, Outcome, reason};
+use crate::host::files::{Access, Output, Refused};
 use crate::host::mmap;
 use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use trill::gguf::{Array, Value, ValueType};
 
 /// Key-value pairs, in file order.
@@ -100,31 +99,44 @@ pub(crate) struct Record<'a> {
 
 /// A file that is being written.
 pub(crate) struct Writer {
-    file: BufWriter<File>,
-    temporary: PathBuf,
-    target: PathBuf,
+    out: BufWriter<Sink>,
+    to: Destination,
     alignment: u64,
     /// Bytes of the tensors that are still to come.
     sizes: VecDeque<u64>,
     /// Bytes of the whole file so far.
     written: u64,
-    renamed: bool,
+}
+
+/// The output as something that bytes go to.
+struct Sink(Output);
+
+impl Write for Sink {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.file().write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.file().flush()
+    }
 }
 
 impl Writer {
     /// Creates the file and writes everything up to the first tensor's bytes. `metadata` must hold
     /// `general.alignment` if `alignment` is not 32.
-    pub(crate) fn create(target: &Path, metadata: &Metadata, records: &[Record<'_>], alignment: u64) -> Outcome<Self> {
-        let temporary = temporary_name(target)?;
-        let file = create_alone(&temporary).map_err(|e| Failure::new(Code::CannotCreate, reason(&e)).about(target))?;
+    pub(crate) fn create(
+        to: &Destination,
+        metadata: &Metadata,
+        records: &[Record<'_>],
+        alignment: u64,
+    ) -> Outcome<Self> {
+        let output = Output::create(&to.target, Access::Usual).map_err(|r| r.creating(to.target.path()))?;
         let mut writer = Writer {
-            file: BufWriter::with_capacity(1 << 20, file),
-            temporary,
-            target: target.to_owned(),
+            out: BufWriter::with_capacity(1 << 20, Sink(output)),
+            to: to.clone(),
             alignment,
             sizes: records.iter().map(|r| r.bytes).collect(),
             written: 0,
-            renamed: false,
         };
         let head = head(metadata, records, alignment);
         writer.put(&head)?;
@@ -135,64 +147,54 @@ impl Writer {
     /// Writes the next tensor of the records. `produce` must write exactly the bytes that its record says.
     pub(crate) fn tensor(&mut self, produce: impl FnOnce(&mut dyn Write) -> Outcome) -> Outcome {
         let expected = self.sizes.pop_front().expect("a record for every tensor");
-        let mut counted = Counted { out: &mut self.file, bytes: 0 };
+        let mut counted = Counted { out: &mut self.out, bytes: 0 };
         let produced = produce(&mut counted);
         let bytes = counted.bytes;
         // Whatever failed while writing failed on this file.
-        produced.map_err(|f| if f.code == Code::Io { f.about(&self.target) } else { f })?;
+        produced.map_err(|f| if f.code == Code::Io { f.about(self.to.target.path()) } else { f })?;
         assert_eq!(bytes, expected, "the size that the tensor's record says");
         self.written += bytes;
         self.pad()
     }
 
-    /// Hands the whole file, under its temporary name, to `look`, which may refuse it.
-    pub(crate) fn inspect<T>(&mut self, look: impl FnOnce(&Path) -> Outcome<T>) -> Outcome<T> {
+    /// Hands the whole file, as it is on the disk, to `look`, which may refuse it.
+    pub(crate) fn inspect<T>(&mut self, look: impl FnOnce(&[u8]) -> Outcome<T>) -> Outcome<T> {
         assert!(self.sizes.is_empty(), "every tensor is written");
-        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(|e| self.failure(&e))?;
-        mmap::forget(self.file.get_ref());
-        look(&self.temporary)
+        let file = |out: &BufWriter<Sink>| out.get_ref().0.file().sync_all();
+        self.out.flush().and_then(|()| file(&self.out)).map_err(|e| self.failure(&e))?;
+        let file = self.out.get_ref().0.file();
+        mmap::forget(file);
+        let map = mmap::map(file).map_err(|e| Failure::file(self.to.target.path(), &e))?;
+        look(&map)
     }
 
     /// Makes the file durable and gives it its name.
     pub(crate) fn finish(mut self) -> Outcome<u64> {
         assert!(self.sizes.is_empty(), "every tensor is written");
-        let named = self
-            .file
-            .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.target));
-        named.map_err(|e| self.failure(&e))?;
-        self.renamed = true;
-        // The new name is safe once the folder is; not every file system can be asked.
-        if let Ok(folder) = File::open(folder_of(&self.target)) {
-            let _ = folder.sync_all();
+        self.out.flush().map_err(|e| self.failure(&e))?;
+        match self.out.get_mut().0.publish(self.to.replace) {
+            Ok(()) => Ok(self.written),
+            Err(Refused::Io(e)) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists(self.to.target.path())),
+            Err(Refused::Io(e)) => Err(self.failure(&e)),
+            Err(refused) => Err(refused.creating(self.to.target.path())),
         }
-        Ok(self.written)
     }
 
     fn put(&mut self, bytes: &[u8]) -> Outcome {
-        self.file.write_all(bytes).map_err(|e| self.failure(&e))?;
+        self.out.write_all(bytes).map_err(|e| self.failure(&e))?;
         self.written += bytes.len() as u64;
         Ok(())
     }
 
     fn pad(&mut self) -> Outcome {
         let missing = self.written.next_multiple_of(self.alignment) - self.written;
-        io::copy(&mut io::Read::take(io::repeat(0), missing), &mut self.file).map_err(|e| self.failure(&e))?;
+        io::copy(&mut io::Read::take(io::repeat(0), missing), &mut self.out).map_err(|e| self.failure(&e))?;
         self.written += missing;
         Ok(())
     }
 
     fn failure(&self, error: &io::Error) -> Failure {
-        Failure::new(Code::Io, reason(error)).about(&self.target)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.renamed {
-            let _ = fs::remove_file(&self.temporary);
-        }
+        Failure::new(Code::Io, reason(error)).about(self.to.target.path())
     }
 }
 
@@ -215,41 +217,9 @@ fn head(metadata: &Metadata, records: &[Record<'_>], alignment: u64) -> Vec<u8> 
     out
 }
 
-/// The folder that `path` is in.
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn temporary_name(target: &Path) -> Outcome<PathBuf> {
-    let name = target.file_name().filter(|_| !target.is_dir());
-    let name = name.ok_or_else(|| Failure::new(Code::CannotCreate, "is not the name of a file").about(target))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(".part");
-    Ok(folder_of(target).join(temporary))
-}
-
-/// An empty file that nobody else writes. The name is always the same, so that what a killed run has left is
-/// used again rather than kept for ever; a lock tells such a file from one that is being written.
-fn create_alone(path: &Path) -> io::Result<File> {
-    loop {
-        let file = File::options().write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(io::Error::other("is being written by another program")),
-            // File systems without locks: then one writer at a time is the user's business.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
-        // Its writer may have finished, and given it its name, between the opening and the locking.
-        if fs::metadata(path).is_ok_and(|m| file.metadata().is_ok_and(|f| (f.dev(), f.ino()) == (m.dev(), m.ino()))) {
-            file.set_len(0)?;
-            return Ok(file);
-        }
-    }
-}
-
 /// Counts what goes through.
 struct Counted<'w> {
-    out: &'w mut BufWriter<File>,
+    out: &'w mut BufWriter<Sink>,
     bytes: u64,
 }
 
@@ -268,6 +238,10 @@ impl Write for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::files::Target;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
     use trill::gguf::Gguf;
     use trill::mem::Carver;
 
@@ -297,6 +271,10 @@ mod tests {
         Record { name: "a", dims: &[4], type_id: 0, bytes: 16 }
     }
 
+    fn to(path: &Path, replace: bool) -> Destination {
+        Destination { target: Arc::new(Target::find(path).unwrap()), replace }
+    }
+
     #[test]
     fn a_copy_is_the_same_file() {
         let bytes = fs::read(STORIES).unwrap();
@@ -316,7 +294,7 @@ mod tests {
             .collect();
         let folder = Folder::new("copy");
         let target = folder.0.join("copy.gguf");
-        let mut writer = Writer::create(&target, &metadata, &records, file.alignment().into()).unwrap();
+        let mut writer = Writer::create(&to(&target, false), &metadata, &records, file.alignment().into()).unwrap();
         for t in file.tensors() {
             assert!(!target.exists(), "the name is given last");
             writer.tensor(|out| out.write_all(t.data).map_err(|e| Failure::stdout(&e))).unwrap();
@@ -331,32 +309,25 @@ mod tests {
         let folder = Folder::new("failures");
         let target = folder.0.join("x.gguf");
         fs::write(&target, "old").unwrap();
-        let mut writer = Writer::create(&target, &Metadata::default(), &[record()], 32).unwrap();
+        let mut writer = Writer::create(&to(&target, true), &Metadata::default(), &[record()], 32).unwrap();
         let failed = writer.tensor(|out| {
             out.write_all(&[0; 8]).unwrap();
             Err(Failure::new(Code::Data, "no"))
         });
         assert_eq!(failed, Err(Failure::new(Code::Data, "no")));
-        assert_eq!(folder.files(), 2);
         drop(writer);
         assert_eq!((folder.files(), fs::read(&target).unwrap()), (1, b"old".to_vec()));
-        for bad in [folder.0.join("none/x.gguf"), folder.0.clone(), PathBuf::from("/"), PathBuf::from("..")] {
-            let failed = Writer::create(&bad, &Metadata::default(), &[], 32).map(|_| ()).unwrap_err();
-            assert_eq!(failed.code, Code::CannotCreate, "{}", bad.display());
-        }
     }
 
     #[test]
-    fn one_writer_at_a_time() {
-        let folder = Folder::new("lock");
+    fn two_writers_both_write_whole_files() {
+        let folder = Folder::new("two");
         let target = folder.0.join("x.gguf");
-        // What a killed run has left is no obstacle.
-        fs::write(temporary_name(&target).unwrap(), vec![1; 1000]).unwrap();
-        let writer = Writer::create(&target, &Metadata::default(), &[], 32).unwrap();
-        let second = Writer::create(&target, &Metadata::default(), &[], 32).map(|_| ()).unwrap_err();
-        assert_eq!(second.code, Code::CannotCreate);
-        assert!(second.message.contains("another program"), "{}", second.message);
-        assert_eq!(writer.finish().unwrap(), 32);
+        let [first, second] =
+            [0, 1].map(|_| Writer::create(&to(&target, false), &Metadata::default(), &[], 32).unwrap());
+        assert_eq!(first.finish().unwrap(), 32);
+        // The second did not know of the first, and must not take its place.
+        assert_eq!(second.finish(), Err(exists(&target)));
         assert_eq!((folder.files(), fs::metadata(&target).unwrap().len()), (1, 32));
     }
 }

@@ -1,8 +1,8 @@
 //! Text that commands work on: from a flag, a file or standard input.
 
-use crate::exit::{Code, Failure, Outcome, reason};
+use crate::exit::{Code, Failure, Outcome};
+use crate::host::files;
 use crate::options::Options;
-use std::io::Read;
 use std::path::Path;
 
 /// The bytes of `path`; `-` is standard input.
@@ -10,16 +10,12 @@ pub(crate) fn file(path: &Path) -> Outcome<Vec<u8>> {
     if path == Path::new("-") {
         return stdin();
     }
-    std::fs::read(path).map_err(|e| Failure::file(path, &e))
+    files::text(path)
 }
 
 /// Everything on standard input.
 pub(crate) fn stdin() -> Outcome<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::io::stdin()
-        .read_to_end(&mut bytes)
-        .map_err(|e| Failure::new(Code::Io, format!("standard input: {}", reason(&e))))?;
-    Ok(bytes)
+    files::limited(std::io::stdin().lock()).map_err(|f| f.about(Path::new("standard input")))
 }
 
 /// The text of `-p` or `-f`, else of standard input.

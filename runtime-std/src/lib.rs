@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod conversation;
+mod destination;
 mod drafting;
 mod engine;
 mod exit;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     host::memory::start();
     host::install_panic_hook();
+    host::signal::ignore_file_size_limit();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let json = cli::wants_json(&arguments);
     match cli::parse(arguments).and_then(obey) {

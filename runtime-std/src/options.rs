@@ -83,7 +83,7 @@ pub(crate) struct Options {
     pub(crate) group_size: Option<usize>,
     /// One type for every matrix.
     pub(crate) pure: bool,
-    /// Do it although it spoils the weights.
+    /// Overwrite OUT; quantize: also write a type that spoils the weights.
     pub(crate) force: bool,
     pub(crate) output_type: Option<QuantType>,
     pub(crate) embedding_type: Option<QuantType>,

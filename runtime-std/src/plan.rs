@@ -199,7 +199,7 @@ impl<'o> Estimate<'o> {
     pub(crate) fn plan(&self, config: SessionConfig) -> Outcome<Plan> {
         let session = Session::plan(&self.model, config)?;
         let too_large = || Failure::new(Code::Memory, "the plan is larger than this machine's address space");
-        let file = self.opened.file.bytes.len();
+        let file = self.opened.length()?;
         let copy = if self.copied { file.checked_next_multiple_of(ALIGN).ok_or_else(too_large)? } else { 0 };
         let arena = [self.tables, self.vocabulary, session.total()].iter().try_fold(copy, |a, &b| a.checked_add(b));
         let indices = if self.copied { 2 } else { 1 };

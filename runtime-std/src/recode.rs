@@ -2,6 +2,7 @@
 //! changes.
 
 use crate::exit::{Code, Failure, Outcome};
+use crate::host::threads::side_by_side;
 use std::io::Write;
 use trill::quant::{QuantType, share_tile_scales};
 
@@ -132,13 +133,7 @@ impl Recoder {
                     work(piece);
                 }
             };
-            let (first, others) = pieces[..busy].split_first_mut().expect("rows are left");
-            std::thread::scope(|scope| {
-                for piece in others {
-                    scope.spawn(|| do_one(piece));
-                }
-                do_one(first);
-            });
+            side_by_side(&mut pieces[..busy], do_one);
             for piece in &pieces[..busy] {
                 piece.fault.map_or(Ok(()), |fault| Err(fault.failure(self.ty)))?;
                 then(piece)?;

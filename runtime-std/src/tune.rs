@@ -2,13 +2,16 @@
 //! small file, and the default from then on where `-t` is absent. Only big cores are considered: see
 //! [`Cores`].
 
-use crate::exit::{Failure, Outcome, reason};
+use crate::exit::{Outcome, reason};
 use crate::host::affinity::Cores;
 use crate::host::clock::{Stopwatch, cpu_seconds};
+use crate::host::files::{self, Access, Output, Refused, Target};
 use crate::host::threads::Pool;
 use crate::pack::target::noise;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use trill::kernels::Kernels;
 use trill::mem::TileMut;
@@ -166,16 +169,16 @@ pub(crate) fn remembered(cores: &Cores) -> Option<usize> {
 
 /// The file's lines: a count, a tab, and what it is for. No file is no lines.
 fn read(path: &Path) -> Result<Vec<(usize, String)>, String> {
-    let size = match fs::metadata(path) {
-        Ok(about) if about.is_file() => about.len(),
-        Ok(_) => return Err("not a file".to_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(reason(&error)),
+    let file = match files::if_regular(path) {
+        Ok(file) => file,
+        Err(Refused::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(refused) => return Err(refused.to_string()),
     };
-    if size > FILE_MAX {
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|e| reason(&e))?;
+    if bytes.len() as u64 > FILE_MAX {
         return Err("too long for what trill keeps there".to_owned());
     }
-    let bytes = fs::read(path).map_err(|e| reason(&e))?;
     let text = str::from_utf8(&bytes).map_err(|_| "not text".to_owned())?;
     let line = |line: &str| {
         let (count, key) = line.split_once('\t')?;
@@ -212,28 +215,23 @@ fn remember(threads: usize, cores: &Cores) -> bool {
     };
     match write(&path, threads, &key(cores)) {
         Ok(()) => true,
-        Err(failure) => {
-            log::warn!("{}: not remembered: {}", path.display(), failure.message);
+        Err(refused) => {
+            log::warn!("{}: not remembered: {refused}", path.display());
             false
         }
     }
 }
 
-fn write(path: &Path, threads: usize, key: &str) -> Outcome {
+fn write(path: &Path, threads: usize, key: &str) -> Result<(), Refused> {
     let mut lines = read(path).unwrap_or_default();
     lines.retain(|(_, k)| k != key);
     lines.insert(0, (threads, key.to_owned()));
     lines.truncate(OTHERS_KEPT);
     let text: String = lines.iter().map(|(n, k)| format!("{n}\t{k}\n")).collect();
-    let failed = |e: std::io::Error| Failure::new(crate::exit::Code::Io, reason(&e));
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(failed)?;
-    // Readers see the old file or the new one.
-    let new = folder.join(format!(".threads.{}", std::process::id()));
-    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(|e| {
-        let _ = fs::remove_file(&new);
-        failed(e)
-    })
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let mut new = Output::create(&Arc::new(Target::find(path)?), Access::Usual)?;
+    new.file().write_all(text.as_bytes())?;
+    new.publish(true)
 }
 
 #[cfg(test)]

@@ -130,7 +130,21 @@ impl<'a> Gguf<'a> {
 
     /// [`Gguf::parse`] for a file whose I2_S tensors are known to have another layout than the published ones.
     pub fn parse_with(bytes: &'a [u8], i2s: I2sLayout, index: &mut Carver<'a>) -> Result<Gguf<'a>, Error> {
-        let Header { version, entries, tensors, rest: mut c } = Header::read(bytes)?;
+        Self::parse_start(bytes, bytes.len() as u64, i2s, index)
+    }
+
+    /// [`Gguf::parse_with`] for a file of `length` bytes of which only the `start` is at hand. The same rules hold; if
+    /// the start is not the whole file, every tensor's `data` is empty ([`TensorInfo::bytes`] tells its size).
+    ///
+    /// # Errors
+    /// As [`Gguf::parse`]. [`Defect::Truncated`] may mean here that the metadata goes on after `start`.
+    pub fn parse_start(
+        start: &'a [u8],
+        length: u64,
+        i2s: I2sLayout,
+        index: &mut Carver<'a>,
+    ) -> Result<Gguf<'a>, Error> {
+        let Header { version, entries, tensors, rest: mut c } = Header::read(start)?;
         let index_at = Index::layout(index, entries, tensors)?;
         if index.is_measuring() {
             return Err(MemError::Full { need: index.used(), have: 0 }.into());
@@ -156,7 +170,7 @@ impl<'a> Gguf<'a> {
         }
         file.data_offset = (c.at() as u64).next_multiple_of(file.alignment.into());
         fill_order(by_name);
-        place(bytes, tensors, by_name, file.data_offset, file.alignment)?;
+        place(start, length, tensors, by_name, file.data_offset, file.alignment)?;
         file.tensors = tensors;
         let twice = sort_names(by_name, |i| file.tensors.get(i).map_or("", |t| t.name));
         if let Some(t) = twice.and_then(|i| file.tensors.get(i)) {

@@ -14,7 +14,7 @@ use crate::quant::{Matrix, QuantType};
 pub(super) const MIN_RECORD_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
 /// One tensor. The number of weights and of bytes fit a usize, and `data` holds exactly the bytes of the
-/// tensor's type and shape.
+/// tensor's type and shape, or none if only the start of the file is at hand.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorInfo<'a> {
     /// 1 to 128 bytes, without NUL, unique in the file.
@@ -64,6 +64,11 @@ impl<'a> TensorInfo<'a> {
     /// Number of weights.
     pub fn elements(&self) -> usize {
         self.rows * self.cols // checked when the record was read
+    }
+
+    /// Bytes of the tensor in the file, the type's tail included.
+    pub fn bytes(&self) -> usize {
+        self.ty.tensor_bytes(self.rows, self.cols).unwrap_or(0) // checked when the tensor was placed
     }
 
     /// The tensor as a matrix of [`TensorInfo::rows`] outputs and [`TensorInfo::cols`] inputs.
@@ -131,9 +136,11 @@ fn shape(dims: &[u64; 4]) -> Option<(usize, usize)> {
     rows.checked_mul(cols).map(|_| (rows, cols))
 }
 
-/// Gives every tensor its place and its bytes. `order` is working memory, one entry for each tensor.
+/// Gives every tensor its place and, if `bytes` are the whole file of `length` bytes, its data. `order` is working
+/// memory, one entry for each tensor.
 pub(super) fn place<'a>(
     bytes: &'a [u8],
+    length: u64,
     tensors: &mut [TensorInfo<'a>],
     order: &mut [u32],
     data_offset: u64,
@@ -144,12 +151,13 @@ pub(super) fn place<'a>(
         if !got.is_multiple_of(alignment.into()) {
             return Err(t.fail(Defect::OffsetAlignment { alignment, got }));
         }
-        let beyond = Defect::TensorBounds { need: u64::MAX, have: bytes.len() as u64 };
+        let beyond = Defect::TensorBounds { need: u64::MAX, have: length };
         t.offset = data_offset.checked_add(got).ok_or(t.fail(beyond))?;
     }
     let at = |tensors: &[TensorInfo<'_>], i: &u32| tensors.get(*i as usize).map_or(u64::MAX, |t| t.offset);
     order.sort_unstable_by_key(|i| (at(tensors, i), *i));
-    resolve_42(bytes, tensors, order, alignment)?;
+    resolve_42(length, tensors, order, alignment)?;
+    let whole = bytes.len() as u64 == length;
     let mut previous_end = data_offset;
     for &i in order.iter() {
         let Some(t) = tensors.get_mut(i as usize) else { continue };
@@ -159,22 +167,27 @@ pub(super) fn place<'a>(
         // `None` is only possible for a size beyond the address space, which no file can hold.
         let size = t.ty.tensor_bytes(t.rows, t.cols).map_or(u64::MAX, |n| n as u64);
         let need = t.offset.saturating_add(size);
-        let beyond = t.fail(Defect::TensorBounds { need, have: bytes.len() as u64 });
-        let range = usize::try_from(t.offset).ok().zip(usize::try_from(need).ok());
-        t.data = range.and_then(|(from, to)| bytes.get(from..to)).ok_or(beyond)?;
+        let beyond = t.fail(Defect::TensorBounds { need, have: length });
+        if need > length {
+            return Err(beyond);
+        }
+        if whole {
+            let range = usize::try_from(t.offset).ok().zip(usize::try_from(need).ok());
+            t.data = range.and_then(|(from, to)| bytes.get(from..to)).ok_or(beyond)?;
+        }
         previous_end = need;
     }
     Ok(())
 }
 
 /// Finds the type of the tensors of type 42. `order`: by offset.
-fn resolve_42(bytes: &[u8], tensors: &mut [TensorInfo<'_>], order: &[u32], alignment: u32) -> Result<(), GgufError> {
+fn resolve_42(length: u64, tensors: &mut [TensorInfo<'_>], order: &[u32], alignment: u32) -> Result<(), GgufError> {
     let mut vote = Type42::new();
     let mut first = None;
     for (n, &i) in order.iter().enumerate() {
         let Some(t) = tensors.get(i as usize).filter(|t| t.type_id == TYPE_42) else { continue };
         let next = order.get(n + 1).and_then(|&i| tensors.get(i as usize));
-        let end = next.map_or(bytes.len() as u64, |t| t.offset);
+        let end = next.map_or(length, |t| t.offset);
         let distance = usize::try_from(end.saturating_sub(t.offset)).unwrap_or(usize::MAX);
         vote.observe(t.rows, t.cols, distance, alignment as usize, next.is_none()).map_err(|d| t.fail(d))?;
         first.get_or_insert(*t);

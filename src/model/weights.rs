@@ -159,12 +159,12 @@ pub struct StreamBytes {
 impl Model<'_> {
     /// What one token streams from memory.
     pub fn stream_bytes(&self) -> StreamBytes {
-        let sum = |parts: &[Matrix<'_>]| parts.iter().map(|m| m.data().len()).sum::<usize>();
+        let sum = |parts: &[Matrix<'_>]| parts.iter().map(|m| m.bytes()).sum::<usize>();
         StreamBytes {
             attention: self.layers.iter().map(|l| sum(&l.qkv) + sum(&[l.wo])).sum(),
             feed_forward: self.layers.iter().map(|l| sum(&l.gate_up) + sum(&[l.down])).sum(),
             head: sum(&[self.output]),
-            sketch: self.sketch.map_or(0, |s| s.data().len()),
+            sketch: self.sketch.map_or(0, |s| s.bytes()),
         }
     }
 }
@@ -244,7 +244,7 @@ impl<'a> Loader<'_, 'a> {
         let shape = ModelError::TensorShape { tensor: self.name(name), want: (cols, rows), got };
         // Measuring must not read weights: the file may not be in memory yet.
         let matrix = if self.carver.is_measuring() {
-            Matrix::unread(tensor.ty, tensor.rows(), tensor.cols(), tensor.data)
+            Matrix::unread(tensor.ty, tensor.rows(), tensor.cols())
         } else {
             tensor.matrix()
         };

@@ -105,7 +105,7 @@ pub(crate) fn multiply(at: &Workers<'_, '_>, parts: &[Matrix<'_>], acts: &Acts<'
 /// Rows of a tile: about [`TILE_BYTES`] of weights, and at least four tiles for each thread.
 fn grain(team: &Team<'_>, parts: &[Matrix<'_>], tokens: usize) -> usize {
     let rows: usize = parts.iter().map(Matrix::rows).sum();
-    let bytes: usize = parts.iter().map(|p| p.data().len()).sum();
+    let bytes: usize = parts.iter().map(|p| p.bytes()).sum();
     let by_size = TILE_BYTES / bytes.checked_div(rows).unwrap_or(1).max(1);
     let by_share = rows / (4 * team.threads());
     // Groups of 5 or 320 rows must not be torn either.

@@ -58,7 +58,7 @@ impl<'s> ScreenBuffer<'s> {
     /// Room to rescore an eighth of the rows of `output`, for up to `tokens` tokens on `threads` threads.
     pub(crate) fn new(output: &Matrix<'_>, tokens: usize, threads: usize, carver: &mut Carver<'s>) -> Result<Self> {
         let room = output.rows().div_ceil(8);
-        let row = output.data().len() / output.rows().max(1);
+        let row = output.bytes() / output.rows().max(1);
         Ok(ScreenBuffer {
             rows: carver.take(room, 0)?,
             scores: carver.take(room, 0.0)?,

@@ -288,9 +288,11 @@ impl<'a> Matrix<'a> {
         Some(Matrix { scale, ..matrix })
     }
 
-    /// The same for a layout that is only measured: no byte of `data` is read, and the scale is 1.
-    pub fn unread(ty: QuantType, rows: usize, cols: usize, data: &'a [u8]) -> Option<Self> {
-        Self::split(ty, rows, cols, data).map(|(matrix, _)| matrix)
+    /// The shape of a matrix, for a layout that is only measured: it has no bytes, and the scale is 1. Spans of it are
+    /// empty. `None` if its bytes would not fit a usize.
+    pub fn unread(ty: QuantType, rows: usize, cols: usize) -> Option<Self> {
+        ty.tensor_bytes(rows, cols)?;
+        Some(Matrix { ty, rows, cols, row_bytes: ty.row_bytes(cols)?, data: &[], scale: 1.0 })
     }
 
     /// The matrix with scale 1, and its tail.
@@ -318,6 +320,10 @@ impl<'a> Matrix<'a> {
     /// The tensor scale (1 for types without one).
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+    /// How many bytes the codes of all rows have, also where they are not at hand.
+    pub fn bytes(&self) -> usize {
+        self.rows.div_ceil(self.ty.lanes()) * self.row_bytes // checked when the matrix was made
     }
     /// Bytes of the codes, all rows.
     pub fn data(&self) -> &'a [u8] {
@@ -356,6 +362,9 @@ impl<'a> Matrix<'a> {
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         let first = row - row % self.ty.lanes();
         let span = self.span(first..row.saturating_add(1));
+        if span.rows == 0 {
+            return;
+        }
         self.ty.decode_lane(row, span.data, out);
         if self.ty.info().tail != 0 {
             out.iter_mut().for_each(|v| *v *= self.scale);

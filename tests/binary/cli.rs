@@ -40,7 +40,7 @@ fn wrong_usage_and_wrong_files_have_their_codes() {
         ("perplexity -m M -f /no/such/text".to_owned(), 66),
         (format!("run -m {} -p x", folder.display()), 66),
         (format!("run -m {} -p x", text.display()), 65),
-        ("run -m /dev/null -p x".to_owned(), 65),
+        ("run -m /dev/null -p x".to_owned(), 66),
         ("logits -m M --tokens 1,999999".to_owned(), 65),
         ("detokenize -m M -p 1,999999".to_owned(), 65),
         ("run -m M -c 4 -p a,b,c,d,e,f,g".to_owned(), 65),

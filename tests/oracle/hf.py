@@ -370,7 +370,7 @@ class Reference:
 
 def convert(trill, folder, out):
     """Peak memory of the conversion in bytes."""
-    done = subprocess.Popen([*trill, "convert", folder, out], stderr=subprocess.PIPE, text=True)
+    done = subprocess.Popen([*trill, "convert", folder, out, "--force"], stderr=subprocess.PIPE, text=True)
     said = done.stderr.read()
     _, status, usage = os.wait4(done.pid, 0)
     done.returncode = os.waitstatus_to_exitcode(status)

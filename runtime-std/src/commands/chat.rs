@@ -121,7 +121,9 @@ impl Source {
                     message.clear();
                 }
                 Typed::End => return Ok(None),
-                Typed::Interrupt if warned => return Err(Failure::new(Code::Interrupted, "")),
+                Typed::Interrupt if warned || signal::ending().is_some() => {
+                    return Err(Failure::new(Code::Interrupted, ""));
+                }
                 Typed::Interrupt => {
                     terminal::tell!("Ctrl-C again, or Ctrl-D, ends the conversation");
                     signal::forget_interrupts();
@@ -154,8 +156,8 @@ impl Chat<'_> {
     fn resume(&mut self) -> Outcome {
         let owner = self.owner();
         let Some(path) = self.place(&owner) else { return Ok(()) };
-        let (keeper, saved) = Keeper::open(&path, owner, "the conversation");
         let capacity = self.machine.session.capacity();
+        let (keeper, saved) = Keeper::open(&path, owner, capacity, "the conversation");
         if let Some(saved) = saved.as_ref().filter(|saved| saved.end() > capacity) {
             let (path, end) = (path.display(), saved.end());
             log::warn!("{path} holds {end} tokens: the conversation starts fresh and is not saved; -c {end} has room");
@@ -198,7 +200,8 @@ impl Chat<'_> {
             {
                 // Another system message has another file; this one's lock must be free before it is opened again.
                 self.machine.keeper = Keeper::off();
-                self.machine.keeper = Keeper::open(&path, owner.clone(), "the conversation").0;
+                let capacity = self.machine.session.capacity();
+                self.machine.keeper = Keeper::open(&path, owner.clone(), capacity, "the conversation").0;
             }
             self.machine.keeper.start_anew(owner);
             // A template that refuses such a conversation has no beginning worth keeping.
@@ -291,7 +294,9 @@ impl Chat<'_> {
                 "the answer is cut: the context of {capacity} tokens is full; /new starts anew, -c gives more, \
                  --context-policy slide forgets the oldest turns"
             ),
-            Stop::Interrupted if !self.interactive => return Err(Failure::new(Code::Interrupted, "")),
+            Stop::Interrupted if !self.interactive || signal::ending().is_some() => {
+                return Err(Failure::new(Code::Interrupted, ""));
+            }
             Stop::Interrupted => terminal::tell!("(stopped)"),
             Stop::End | Stop::Limit => {}
         }

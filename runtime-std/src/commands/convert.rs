@@ -1,10 +1,12 @@
 //! `trill convert FOLDER OUT`: a Hugging Face folder as one GGUF file.
 
 use super::Command;
+use crate::destination::Destination;
 use crate::exit::{Code, Failure, Outcome};
 use crate::gguf_write::{Metadata, Record, Writer};
 use crate::hf::{Config, Output, Tensors, Weights, outputs, tokenizer};
 use crate::host::clock::Stopwatch;
+use crate::host::files::Identity;
 use crate::host::{affinity, memory, signal};
 use crate::options::Options;
 use crate::recode::{Recoder, Rows};
@@ -19,7 +21,7 @@ use trill::quant::QuantType;
 pub(crate) const CONVERT: Command = Command {
     name: "convert",
     summary: "makes a GGUF file of a Hugging Face folder",
-    usage: "convert FOLDER OUT.gguf [--pre NAME] [-t THREADS] [--json]",
+    usage: "convert FOLDER OUT.gguf [--pre NAME] [-t THREADS] [--force] [--json]",
     notes: "FOLDER holds config.json, tokenizer.json (or tokenizer.model) and safetensors files of a BitNet, Llama, Qwen2 or\n\
             Qwen3 model.\n\
             Ternary weights, packed or as masters to be rounded, become I2_S; all others stay as precise as they\n\
@@ -43,6 +45,7 @@ fn run(options: &Options) -> Outcome {
     let folder = options.model.as_deref().ok_or_else(usage)?;
     let [output] = options.operands.as_slice() else { return Err(usage()) };
     let output = Path::new(output);
+    let to = Destination::find(options, output, &files_of(folder))?;
     let config = Config::read(folder)?;
     let tensors = Tensors::open(folder)?;
     let outputs = outputs(&config, &tensors).map_err(|f| f.about(folder))?;
@@ -50,7 +53,7 @@ fn run(options: &Options) -> Outcome {
     config.describe(file_type(&outputs), &mut metadata).map_err(|f| f.about(&folder.join("config.json")))?;
     tokenizer(folder, &config, options.pre.as_deref(), &mut metadata)?;
     signal::catch_interrupts();
-    let bytes = write(options, &tensors, &outputs, &metadata, output)?;
+    let bytes = write(options, &tensors, &outputs, &metadata, &to)?;
     if options.json {
         return json::print(&json!({
             "output": output.to_string_lossy(), "architecture": config.arch, "tensors": outputs.len(),
@@ -72,7 +75,19 @@ fn file_type(outputs: &[Output]) -> u32 {
     }
 }
 
-fn write(options: &Options, tensors: &Tensors, outputs: &[Output], metadata: &Metadata, path: &Path) -> Outcome<u64> {
+/// Which files the folder holds: OUT must be none of them. A folder that cannot be listed is told of when it is read.
+fn files_of(folder: &Path) -> Vec<Identity> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(Identity::of(&std::fs::metadata(entry.path()).ok()?))).collect()
+}
+
+fn write(
+    options: &Options,
+    tensors: &Tensors,
+    outputs: &[Output],
+    metadata: &Metadata,
+    to: &Destination,
+) -> Outcome<u64> {
     let dims: Vec<_> = outputs.iter().map(|o| [o.cols as u64, o.rows as u64]).collect();
     let mut records = Vec::with_capacity(outputs.len());
     for (output, dims) in outputs.iter().zip(&dims) {
@@ -82,7 +97,7 @@ fn write(options: &Options, tensors: &Tensors, outputs: &[Output], metadata: &Me
         let dims = if output.matrix { &dims[..] } else { &dims[..1] };
         records.push(Record { name: &output.name, dims, type_id, bytes: bytes as u64 });
     }
-    let mut writer = Writer::create(path, metadata, &records, ALIGNMENT)?;
+    let mut writer = Writer::create(to, metadata, &records, ALIGNMENT)?;
     let threads = options.threads.unwrap_or_else(|| affinity::Cores::find().threads());
     let total = outputs.iter().map(|o| o.rows * o.cols).sum();
     let mut progress = Progress::new("converting", "weights", total, options.verbosity);

@@ -22,7 +22,7 @@ pub(crate) const DETOKENIZE: Command = Command {
 };
 
 fn run(options: &Options) -> Outcome {
-    let opened = engine::open_to_read(options)?;
+    let opened = engine::open(options)?;
     let tokenizer = load(&opened)?;
     let how = DecodeOptions { special: options.parse_special };
     if options.jsonl {

@@ -22,7 +22,8 @@ pub(crate) const DOCTOR: Command = Command {
     name: "doctor",
     summary: "looks at the machine, and with -m checks a model",
     usage: "doctor [-m MODEL] [--json]",
-    notes: "With -m the last line says \"verified\", or what is off; the exit code is then 65.",
+    notes: "With -m the last line says \"verified\", or what is off; the exit code is then 65 (66 if there is no such file, 75\n\
+            if memory has no room for it).",
     bit: 1 << 14,
     takes_model: true,
     operands: &[],
@@ -56,7 +57,7 @@ fn run(options: &Options) -> Outcome {
         }
     }
     match checks.iter().flatten().find(|c| !c.ok) {
-        Some(off) => Err(Failure::new(Code::Data, format!("{} is off: {}", off.name, off.detail))),
+        Some(off) => Err(Failure::new(off.code, format!("{} is off: {}", off.name, off.detail))),
         None if checks.is_some() && !options.json => text::print("verified\n"),
         None => Ok(()),
     }
@@ -95,13 +96,19 @@ struct Check {
     name: &'static str,
     ok: bool,
     detail: String,
+    /// How the program ends if this is off.
+    code: Code,
 }
 
 impl Check {
     fn new(name: &'static str, result: Outcome<String>) -> Check {
         match result {
-            Ok(detail) => Check { name, ok: true, detail },
-            Err(f) => Check { name, ok: false, detail: f.message },
+            Ok(detail) => Check { name, ok: true, detail, code: Code::Done },
+            // That there is no such file, or no memory for it, says nothing of the model.
+            Err(Failure { code: code @ (Code::NoInput | Code::Memory), message }) => {
+                Check { name, ok: false, detail: message, code }
+            }
+            Err(f) => Check { name, ok: false, detail: f.message, code: Code::Data },
         }
     }
 

@@ -1,7 +1,7 @@
 //! `trill pack IN OUT`: a model in the layouts that the kernels read fastest.
 
 use super::Command;
-use super::quantize::refuse_same_file;
+use crate::destination::Destination;
 use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
 use crate::host::affinity::Cores;
@@ -76,7 +76,7 @@ fn run(options: &Options) -> Outcome {
     };
     let output = Path::new(output);
     let opened = engine::open_to_read(options)?;
-    refuse_same_file(input, output)?;
+    let to = Destination::find(options, output, &opened.file.identity())?;
     let model = load(&opened)?;
     signal::catch_interrupts();
     let cores = Cores::find();
@@ -93,7 +93,7 @@ fn run(options: &Options) -> Outcome {
     let head_type = plans.iter().find(|p| p.name == head).map_or("", |p| p.ty.info().name);
     let sketch = plans.iter().any(|p| matches!(p.fate, Fate::Sketch(_)));
     let provenance = Provenance { source: &sha256, target: &target, head: head_type, sketch };
-    let packed = write::write(&opened.gguf, &plans, &provenance, output, threads, options.verbosity)?;
+    let packed = write::write(&opened.gguf, &plans, &provenance, &to, threads, options.verbosity)?;
     let again = engine::open_to_read(&Options { model: Some(output.to_owned()), ..options.clone() })?;
     let new = load(&again)?;
     let pool = Pool::new(threads, &cores);
@@ -106,7 +106,7 @@ fn run(options: &Options) -> Outcome {
         _ => Err(failure),
     })?;
     let (before, after) = (Traffic::of(&model), Traffic::of(&new));
-    let bytes_in = opened.file.bytes.len() as u64;
+    let bytes_in = opened.file.length;
     let (plans, speeds, target) = (&plans[..], &speeds[..], &target[..]);
     let done = Done { plans, speeds, target, packed, bytes_in, before, after, cost, seconds: clock.seconds() };
     if options.json { json::print(&as_json(&done, output)) } else { as_text(&done) }

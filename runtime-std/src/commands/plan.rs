@@ -59,7 +59,7 @@ fn run(options: &Options) -> Outcome {
     }
     let hparams = opened.hparams()?;
     let head = crate::pack::head_name(&opened.gguf, &hparams);
-    let tensors: u64 = opened.gguf.tensors().iter().map(|t| t.data.len() as u64).sum();
+    let tensors: u64 = opened.gguf.tensors().iter().map(|t| t.bytes() as u64).sum();
     let packed = crate::pack::estimate(&opened.gguf, head)?;
     if let Some(bytes) = tensors.checked_sub(packed).filter(|&b| b > 0) {
         savings.push(Saving { change: "trill pack (weights, at most)".to_owned(), bytes, context: None });

@@ -1,6 +1,7 @@
 //! `trill quantize IN OUT TYPE`: a model with its weights in another type.
 
 use super::Command;
+use crate::destination::Destination;
 use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
 use crate::gguf_write::{Metadata, Record, Writer};
@@ -36,6 +37,9 @@ pub(crate) static QUANTIZE: Command = Command {
 /// them by 0.05 % at most.
 const TERNARY_DRIFT_MAX: f64 = 0.01;
 
+/// Bytes of a tensor copied between two looks at whether to go on.
+const COPIED_AT_ONCE: usize = 16 << 20;
+
 /// One tensor's fate.
 struct Plan<'a> {
     tensor: &'a TensorInfo<'a>,
@@ -62,27 +66,17 @@ fn run(options: &Options) -> Outcome {
     let output = Path::new(output);
     let wish = wish(options, &type_name.to_string_lossy())?;
     let Opened { gguf: model, file, .. } = engine::open_to_read(options)?;
-    refuse_same_file(input, output)?;
+    let to = Destination::find(options, output, &file.identity())?;
     let plans = plan(&model, &wish).map_err(|f| f.about(input))?;
     signal::catch_interrupts();
-    let (done, bytes) = write(options, &model, &wish, &plans, input, output)?;
-    report(options, output, file.bytes.len() as u64, bytes, &done, clock.seconds())
+    let (done, bytes) = write(options, &model, &wish, &plans, input, &to)?;
+    report(options, output, file.length, bytes, &done, clock.seconds())
 }
 
 fn wish(options: &Options, type_name: &str) -> Outcome<Wish> {
     let wish = Wish::parse(type_name, options.group_size).map_err(Failure::usage)?;
     let (output, embedding) = (options.output_type, options.embedding_type);
     Ok(Wish { pure: options.pure, output, embedding, ..wish })
-}
-
-/// Writing over the file that is being read would end both. A missing output is no trouble.
-pub(crate) fn refuse_same_file(input: &Path, output: &Path) -> Outcome {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-    if identity(output).is_some_and(|o| Some(o) == identity(input)) {
-        return Err(Failure::usage("IN and OUT are the same file").remedy("give OUT another name"));
-    }
-    Ok(())
 }
 
 fn plan<'a>(model: &Gguf<'a>, wish: &Wish) -> Outcome<Vec<Plan<'a>>> {
@@ -132,7 +126,7 @@ fn write<'a>(
     wish: &Wish,
     plans: &[Plan<'a>],
     input: &Path,
-    output: &Path,
+    to: &Destination,
 ) -> Outcome<(Vec<Done<'a>>, u64)> {
     let record = |p: &Plan<'a>| Record {
         name: p.tensor.name,
@@ -141,7 +135,7 @@ fn write<'a>(
         bytes: p.bytes,
     };
     let records: Vec<_> = plans.iter().map(record).collect();
-    let mut writer = Writer::create(output, &metadata(model, wish), &records, model.alignment().into())?;
+    let mut writer = Writer::create(to, &metadata(model, wish), &records, model.alignment().into())?;
     let threads = options.threads.unwrap_or_else(|| affinity::Cores::find().threads());
     let total = plans.iter().map(|p| p.tensor.elements()).sum();
     let mut progress = Progress::new("quantizing", "weights", total, options.verbosity);
@@ -178,7 +172,10 @@ fn one(
 ) -> Outcome<Option<Drift>> {
     let tensor = plan.tensor;
     let Some(ty) = plan.to else {
-        out.write_all(tensor.data).map_err(|e| Failure::new(Code::Io, crate::exit::reason(&e)))?;
+        for piece in tensor.data.chunks(COPIED_AT_ONCE) {
+            out.write_all(piece).map_err(|e| Failure::new(Code::Io, crate::exit::reason(&e)))?;
+            step(0)?;
+        }
         return Ok(None);
     };
     let matrix = tensor.matrix().expect("a tensor of a parsed file");
@@ -186,15 +183,11 @@ fn one(
     let rows = Rows { rows: matrix.rows(), cols: matrix.cols(), read: &read };
     let drift = Recoder { ty, threads }.write(&rows, out, step)?;
     if needs_ternary(ty) && drift.relative() > TERNARY_DRIFT_MAX && !force {
-        return Err(Failure::new(
-            Code::Data,
-            format!(
-                "the weights are not what {} can hold; it would change them by {:.1} % (rms)",
-                ty.info().name,
-                100.0 * drift.relative()
-            ),
-        )
-        .remedy("take a type such as Q4_K, or add --force to do it all the same"));
+        let (name, percent) = (ty.info().name, 100.0 * drift.relative());
+        let what = format!("the weights are not what {name} can hold; it would change them by {percent:.1} % (rms)");
+        return Err(
+            Failure::new(Code::Data, what).remedy("take a type such as Q4_K, or add --force to do it all the same")
+        );
     }
     Ok(Some(drift))
 }
@@ -217,7 +210,11 @@ fn report(options: &Options, output: &Path, from: u64, to: u64, done: &[Done<'_>
         let written = done.iter().filter(|d| d.to == *ty).filter_map(|d| d.drift);
         let count = written.inspect(|d| drift.add(*d)).count();
         if count != 0 {
-            log::info!("{count} tensors to {}, changed by {:.2} % (rms)", ty.info().name, 100.0 * drift.relative());
+            // Whoever said --force only to overwrite OUT must not overlook what else it allowed.
+            let spoiled = needs_ternary(*ty) && drift.relative() > TERNARY_DRIFT_MAX;
+            let level = if spoiled { log::Level::Warn } else { log::Level::Info };
+            let (name, percent) = (ty.info().name, 100.0 * drift.relative());
+            log::log!(level, "{count} tensors to {name}, changed by {percent:.2} % (rms)");
         }
     }
     let kept = done.iter().filter(|d| d.drift.is_none()).count();

@@ -97,7 +97,7 @@ fn run(options: &Options) -> Outcome {
 pub(super) fn open_session(options: &Options, opened: &Opened, machine: &mut Machine) -> Option<Saved> {
     let path = options.session.as_deref()?;
     let owner = Owner::text(options, opened, machine.session.state_key());
-    let (keeper, saved) = Keeper::open(path, owner, "the text");
+    let (keeper, saved) = Keeper::open(path, owner, machine.session.capacity(), "the text");
     machine.keeper = keeper;
     saved
 }

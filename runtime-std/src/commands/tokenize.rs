@@ -24,7 +24,7 @@ pub(crate) const TOKENIZE: Command = Command {
 };
 
 fn run(options: &Options) -> Outcome {
-    let opened = engine::open_to_read(options)?;
+    let opened = engine::open(options)?;
     let tokenizer = load(&opened)?;
     let add_bos = !options.no_bos && tokenizer.add_bos();
     let how = EncodeOptions { add_bos, parse_special: options.parse_special };

@@ -13,18 +13,14 @@ pub(crate) use tensors::Tensors;
 pub(crate) use tokenizer::tokenizer;
 
 use crate::exit::{Code, Failure, Outcome};
+use crate::host::files;
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
 
 /// The JSON file `name` of `folder`; `None` if there is no such file.
 fn json_file(folder: &Path, name: &str) -> Outcome<Option<Value>> {
     let path = folder.join(name);
-    let text = match fs::read(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Failure::file(&path, &e)),
-        Ok(text) => text,
-    };
+    let Some(text) = files::whole(&path)? else { return Ok(None) };
     match serde_json::from_slice(&text) {
         Ok(value) => Ok(Some(value)),
         Err(e) => Err(Failure::new(Code::Data, format!("is not JSON: {e}")).about(&path)),

@@ -3,7 +3,7 @@
 
 use super::json_file;
 use crate::exit::{Code, Failure, Outcome};
-use crate::host::mmap;
+use crate::host::{files, mmap};
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -58,10 +58,11 @@ impl Tensors {
 
     fn add(&mut self, path: PathBuf) -> Outcome {
         // Only the pages of the header are touched.
-        let map = mmap::open(&path)?;
+        let file = files::regular(&path)?;
+        let map = mmap::map(&file).map_err(|e| Failure::file(&path, &e))?;
         let bad = |what: String| Failure::new(Code::Data, what).about(&path);
         let (header, metadata) =
-            SafeTensors::read_metadata(map.bytes).map_err(|e| bad(format!("is not a whole safetensors file: {e}")))?;
+            SafeTensors::read_metadata(&map).map_err(|e| bad(format!("is not a whole safetensors file: {e}")))?;
         let start = header as u64 + 8;
         for (name, info) in metadata.tensors() {
             let kind = match info.dtype {
@@ -84,7 +85,6 @@ impl Tensors {
                 return Err(bad(format!("tensor '{name}' comes twice")));
             }
         }
-        let file = File::open(&path).map_err(|e| Failure::file(&path, &e))?;
         self.files.push((path, file));
         Ok(())
     }

@@ -4,9 +4,9 @@
 use super::{Config, json_file, sentencepiece};
 use crate::exit::{Code, Failure, Outcome};
 use crate::gguf_write::Metadata;
+use crate::host::files;
 use serde_json::Value as Json;
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 use trill::gguf::{Value, keys::tokenizer as keys};
 
@@ -65,14 +65,10 @@ pub(crate) fn tokenizer(folder: &Path, config: &Config, pre: Option<&str>, out: 
 /// The vocabulary of `tokenizer.model`, with the tokens that others of the folder's files add to it.
 fn of_model(folder: &Path, settings: &Json, size: usize) -> Outcome<Vocabulary> {
     let path = folder.join("tokenizer.model");
-    let bytes = match fs::read(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Failure::new(Code::NoInput, "holds no tokenizer.json and no tokenizer.model")
-                .remedy("give the folder of a model downloaded from Hugging Face")
-                .about(folder));
-        }
-        Err(e) => return Err(Failure::file(&path, &e)),
-        Ok(bytes) => bytes,
+    let Some(bytes) = files::whole(&path)? else {
+        return Err(Failure::new(Code::NoInput, "holds no tokenizer.json and no tokenizer.model")
+            .remedy("give the folder of a model downloaded from Hugging Face")
+            .about(folder));
     };
     let mut vocabulary = sentencepiece::of_model(&bytes, size).map_err(|f| f.about(&path))?;
     let mut add = |id: Option<u64>, text: Option<&str>, special| vocabulary.add(id, text, special);
@@ -256,10 +252,8 @@ fn starts_with(processor: &Json, vocabulary: &Vocabulary, id: u32) -> bool {
 
 fn chat_template(folder: &Path, settings: &Json) -> Outcome<Option<String>> {
     let path = folder.join("chat_template.jinja");
-    match fs::read_to_string(&path) {
-        Ok(text) => return Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(Failure::file(&path, &e)),
+    if let Some(bytes) = files::whole(&path)? {
+        return crate::input::utf8(bytes).map(Some).map_err(|f| f.about(&path));
     }
     let said = &settings["chat_template"];
     let named = said.as_array().into_iter().flatten().find(|t| t["name"] == "default");

@@ -1,5 +1,6 @@
 //! The model file in memory: mapped, or copied.
 
+use super::files::Identity;
 use crate::exit::{Code, Failure, Outcome, reason};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -8,35 +9,58 @@ use std::path::Path;
 
 /// The bytes of a file. They stay until the program ends: a process runs one model.
 pub(crate) struct ModelFile {
+    /// The whole file; its start, where the address space has no room for more.
     pub(crate) bytes: &'static [u8],
+    /// Bytes of the whole file.
+    pub(crate) length: u64,
     /// Where a copy is read from.
     file: Option<File>,
 }
 
-/// Maps `path`.
+/// Bytes of a file that are mapped first where not all of it can be, and how much more each time.
+const START: u64 = 256 << 10;
+const MORE: u64 = 4;
+
+/// Maps `path`. Where the address space (`ulimit -v`) has no room for the file, only its start is mapped: enough to say
+/// what it would take.
 ///
 /// A mapped file must not be cut short while it is in use: see [`super::signal::explain_bus_errors`].
 pub(crate) fn open(path: &Path) -> Outcome<ModelFile> {
-    let file = File::open(path).map_err(|e| Failure::file(path, &e))?;
-    let about = file.metadata().map_err(|e| Failure::file(path, &e))?;
-    if about.is_dir() {
-        return Err(Failure::new(Code::NoInput, "is a folder, not a model file").about(path));
-    }
-    if !about.is_file() || about.len() == 0 {
-        let what = if about.is_file() { "is empty" } else { "is not a regular file" };
-        return Err(Failure::new(Code::Data, what).about(path));
+    let file = super::files::regular(path)?;
+    let length = file.metadata().map_err(|e| Failure::file(path, &e))?.len();
+    if length == 0 {
+        return Err(Failure::new(Code::Data, "is empty").about(path));
     }
     super::signal::explain_bus_errors();
+    let no_room = |e: &std::io::Error| e.kind() == std::io::ErrorKind::OutOfMemory;
+    let bytes = match part(&file, length) {
+        Err(e) if no_room(&e) => part(&file, START.min(length)),
+        mapped => mapped,
+    };
+    let bytes = bytes.map_err(|e| if no_room(&e) { too_long(length).about(path) } else { Failure::file(path, &e) })?;
+    Ok(ModelFile { bytes, length, file: Some(file) })
+}
+
+/// A file of `length` bytes finds no room in the address space.
+fn too_long(length: u64) -> Failure {
+    let (need, have) = (super::memory::size(length), super::memory::size(super::memory::available()));
+    Failure::new(Code::Memory, format!("{need} of address space are needed for the file and {have} can be had"))
+        .remedy("raise the limit with ulimit -v")
+}
+
+/// Maps the first `length` bytes.
+fn part(file: &File, length: u64) -> std::io::Result<&'static [u8]> {
+    let length = usize::try_from(length).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
     // SAFETY: the mapping is read-only and private to us; that nobody changes the file meanwhile is what
     // the user is told in the documentation, and what `--no-mmap` is for.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Failure::file(path, &e))?;
+    let map = unsafe { memmap2::MmapOptions::new().len(length).map(file) }?;
     // Where the file system keeps files in large pages, the file is read in large pieces and its addresses are
     // found faster: a quarter more speed. A hint, no more.
     let _ = map.advise(memmap2::Advice::HugePage);
-    Ok(ModelFile { bytes: Box::leak(Box::new(map)), file: Some(file) })
+    Ok(Box::leak(Box::new(map)))
 }
 
-/// Maps a file that nobody else writes: its lock is held.
+/// Maps a file that nobody else writes: its lock is held, or it has no name yet.
 pub(crate) fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
     super::signal::explain_bus_errors();
     // SAFETY: the mapping is read-only and private to us, and other processes of ours respect the lock.
@@ -53,7 +77,33 @@ pub(crate) fn forget(file: &File) {
 impl ModelFile {
     /// Bytes that are part of the program.
     pub(crate) fn in_program(bytes: &'static [u8]) -> ModelFile {
-        ModelFile { bytes, file: None }
+        ModelFile { bytes, length: bytes.len() as u64, file: None }
+    }
+
+    /// Whether all of it is at hand.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.bytes.len() as u64 == self.length
+    }
+
+    /// Refuses a file of which there is only the start.
+    pub(crate) fn must_be_whole(&self) -> Outcome {
+        if self.is_whole() { Ok(()) } else { Err(too_long(self.length)) }
+    }
+
+    /// More of the file's start. Only for one that is not whole.
+    pub(crate) fn longer(self) -> Outcome<ModelFile> {
+        let wanted = (self.bytes.len() as u64).saturating_mul(MORE).min(self.length);
+        let mapped = self.file.as_ref().map(|file| part(file, wanted));
+        match mapped {
+            Some(Ok(bytes)) => Ok(ModelFile { bytes, ..self }),
+            _ => self.must_be_whole().map(|()| self),
+        }
+    }
+
+    /// Which file it is; none for a model in the program.
+    pub(crate) fn identity(&self) -> Vec<Identity> {
+        let about = self.file.as_ref().and_then(|file| file.metadata().ok());
+        about.iter().map(Identity::of).collect()
     }
 
     /// A copy in `memory`, which has the file's length. It is read, not taken from the mapping: a file that breaks
@@ -65,7 +115,7 @@ impl ModelFile {
                 .map_err(|e| Failure::new(Code::Io, format!("could not be read to its end: {}", reason(&e))))?,
             None => memory.copy_from_slice(self.bytes),
         }
-        Ok(ModelFile { bytes: memory, file: None })
+        Ok(ModelFile { bytes: memory, length: self.length, file: None })
     }
 
     /// Tells the system that a few bytes here and there will be read, so that it does not read what lies around them

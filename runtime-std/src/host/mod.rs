@@ -6,6 +6,7 @@ pub(crate) mod allocations;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod mmap;
 pub(crate) mod signal;
@@ -21,6 +22,7 @@ pub(crate) fn is_terminal(descriptor: i32) -> bool {
 /// A bug of ours ends with one line and exit code 70, whatever thread it happens in.
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
+        files::discard_all();
         crate::terminal::restore();
         let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         let what = info.payload_as_str().unwrap_or("unknown");

@@ -85,7 +85,7 @@ impl Pool {
             match spawned {
                 Ok(handle) => workers.push((handle.thread().clone(), Some(handle))),
                 Err(error) => {
-                    log::warn!("only {index} threads could be started: {error}");
+                    told_once(&error);
                     break;
                 }
             }
@@ -244,6 +244,40 @@ impl Drop for Pool {
     }
 }
 
+/// Says that the system refused a thread; the first time only.
+fn told_once(error: &std::io::Error) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        log::warn!("not all threads could be started: {}", crate::exit::reason(error));
+    }
+}
+
+/// Does `work` on every item, the first here and each other on a thread of its own, and gives the results in order. What
+/// the system has no thread for is done here, after the rest: that is told once.
+pub(crate) fn side_by_side<I: Send, R: Send>(
+    items: impl IntoIterator<Item = I>,
+    work: impl Fn(I) -> R + Sync,
+) -> Vec<R> {
+    let mut slots: Vec<(Option<I>, Option<R>)> = items.into_iter().map(|item| (Some(item), None)).collect();
+    let fill = |slot: &mut (Option<I>, Option<R>)| {
+        if let Some(item) = slot.0.take() {
+            slot.1 = Some(work(item));
+        }
+    };
+    std::thread::scope(|scope| {
+        let mut all = slots.iter_mut();
+        let first = all.next();
+        for slot in all {
+            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, || fill(slot)) {
+                told_once(&error);
+            }
+        }
+        first.into_iter().for_each(fill);
+    });
+    slots.iter_mut().for_each(fill);
+    slots.into_iter().filter_map(|(_, result)| result).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +334,12 @@ mod tests {
             with_team(&pool, |team| team.each(4, &|_, _| ()));
         }
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn side_by_side_keeps_the_order() {
+        assert_eq!(side_by_side(0..9, |i| i * i), [0, 1, 4, 9, 16, 25, 36, 49, 64]);
+        assert!(side_by_side(0..0, |i| i).is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod traffic;
 pub(crate) mod write;
 
 use crate::exit::{Code, Failure, Outcome};
+use crate::host::threads::side_by_side;
 use trill::gguf::{Gguf, TensorInfo};
 use trill::kernels::Activation;
 use trill::model::{Hparams, SKETCH_NAME};
@@ -186,13 +187,9 @@ fn otherwise(source: &TensorInfo<'_>, why: Option<&'static str>, interleave: boo
 /// Whether all weights are 0 or of one magnitude.
 fn one_magnitude(matrix: &Matrix<'_>, threads: usize) -> Result<(), &'static str> {
     let share = matrix.rows().div_ceil(threads.max(1)).max(1);
-    let found: Vec<_> = std::thread::scope(|scope| {
-        let ranges = (0..matrix.rows()).step_by(share).map(|first| first..matrix.rows().min(first + share));
-        let started: Vec<_> = ranges.map(|rows| scope.spawn(move || magnitude(matrix, rows))).collect();
-        started.into_iter().map(|thread| thread.join().expect("no panic")).collect()
-    });
+    let ranges = (0..matrix.rows()).step_by(share).map(|first| first..matrix.rows().min(first + share));
     let mut all = 0f32;
-    for magnitude in found {
+    for magnitude in side_by_side(ranges, |rows| magnitude(matrix, rows)) {
         let magnitude = magnitude.ok_or("their weights are not -1, 0 and 1 times one scale")?;
         if magnitude != 0.0 && all != 0.0 && magnitude != all {
             return Err("their weights are not -1, 0 and 1 times one scale");
@@ -300,7 +297,7 @@ pub(crate) fn estimate(gguf: &Gguf<'_>, head: &str) -> Outcome<u64> {
         };
         let bytes = |ty: QuantType| ty.tensor_bytes(tensor.rows(), tensor.cols()).map(|b| b as u64);
         let sketch = if tensor.name == head { bytes(QuantType::S2).unwrap_or(0) } else { 0 };
-        total = total.saturating_add(bytes(ty).unwrap_or(tensor.data.len() as u64)).saturating_add(sketch);
+        total = total.saturating_add(bytes(ty).unwrap_or(tensor.bytes() as u64)).saturating_add(sketch);
     }
     Ok(total)
 }

@@ -3,6 +3,7 @@
 use crate::exit::Outcome;
 use crate::host::clock::Stopwatch;
 use crate::host::memory::Arena;
+use crate::host::threads::side_by_side;
 use std::time::Duration;
 use trill::kernels::Kernels;
 use trill::mem::TileMut;
@@ -127,14 +128,8 @@ pub(crate) fn measure(kernels: &Kernels, threads: usize, widths: &[usize], weigh
 /// Weights per second of all threads together, each going through its share of `bytes` again and again.
 fn speed(kernels: &Kernels, threads: usize, ty: QuantType, cols: usize, bytes: &[u8], time: Duration) -> f64 {
     let share = (bytes.len() / threads.max(1)).max(1);
-    std::thread::scope(|scope| {
-        let started: Vec<_> = bytes
-            .chunks(share)
-            .take(threads)
-            .map(|bytes| scope.spawn(move || rate_of_one(kernels, ty, cols, bytes, time)))
-            .collect();
-        started.into_iter().map(|thread| thread.join().expect("no panic")).sum()
-    })
+    let shares = bytes.chunks(share).take(threads);
+    side_by_side(shares, |bytes| rate_of_one(kernels, ty, cols, bytes, time)).into_iter().sum()
 }
 
 fn rate_of_one(kernels: &Kernels, ty: QuantType, cols: usize, bytes: &[u8], time: Duration) -> f64 {

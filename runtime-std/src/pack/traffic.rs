@@ -15,7 +15,7 @@ pub(crate) struct Traffic {
 impl Traffic {
     /// What `model` reads for a token, its cache of keys and values and its small vectors left out.
     pub(crate) fn of(model: &Model<'_>) -> Traffic {
-        let bytes = |m: &Matrix<'_>| m.data().len() as u64;
+        let bytes = |m: &Matrix<'_>| m.bytes() as u64;
         let all = |parts: &[Matrix<'_>]| parts.iter().map(bytes).sum::<u64>();
         let mut traffic = Traffic { head: bytes(&model.output), ..Traffic::default() };
         for layer in model.layers {

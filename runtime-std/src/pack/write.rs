@@ -1,16 +1,16 @@
 //! Writes a packed model and reads it again before it gets its name.
 
 use super::{Fate, Plan, VERSION};
+use crate::destination::Destination;
 use crate::exit::{Code, Failure, Outcome, reason};
 use crate::generate::stop_if_interrupted;
 use crate::gguf_write::{Metadata, Record, Writer};
-use crate::host::mmap;
+use crate::host::threads::side_by_side;
 use crate::options::Verbosity;
 use crate::recode::{Drift, Recoder, Rows};
 use crate::report::progress::Progress;
 use sha2::{Digest, Sha256};
 use std::io::{self, Write};
-use std::path::Path;
 use trill::gguf::{Gguf, Value, keys};
 use trill::mem::Carver;
 use trill::model::Model;
@@ -45,12 +45,12 @@ pub(crate) struct Packed {
     pub(crate) bytes: u64,
 }
 
-/// Writes `plans` to `output`; the file appears there when it has been read back and found right.
+/// Writes `plans` to its destination; the file appears there when it has been read back and found right.
 pub(crate) fn write(
     gguf: &Gguf<'_>,
     plans: &[Plan<'_>],
     provenance: &Provenance<'_>,
-    output: &Path,
+    to: &Destination,
     threads: usize,
     verbosity: Verbosity,
 ) -> Outcome<Packed> {
@@ -61,7 +61,7 @@ pub(crate) fn write(
         records.push(Record { name: plan.name, dims, type_id, bytes: plan.bytes()? });
     }
     let metadata = metadata(gguf, provenance);
-    let mut writer = Writer::create(output, &metadata, &records, ALIGNMENT.into())?;
+    let mut writer = Writer::create(to, &metadata, &records, ALIGNMENT.into())?;
     let total = plans.iter().map(|p| p.elements()).sum();
     let mut progress = Progress::new("packing", "weights", total, verbosity);
     let (mut done, mut written) = (0, Vec::with_capacity(plans.len()));
@@ -86,7 +86,7 @@ pub(crate) fn write(
     drop(progress);
     let head = plans.iter().zip(&written).find(|(plan, _)| matches!(plan.fate, Fate::Head(_)));
     let head_drift = head.and_then(|(_, w)| w.drift);
-    writer.inspect(|path| verify(path, gguf, plans, &written, provenance, verbosity))?;
+    writer.inspect(|bytes| verify(bytes, gguf, plans, &written, provenance, verbosity))?;
     Ok(Packed { head_drift, bytes: writer.finish()? })
 }
 
@@ -135,7 +135,10 @@ fn one(
     step: &mut dyn FnMut(usize) -> Outcome,
 ) -> Outcome<Written> {
     if let Fate::Copied(_) = plan.fate {
-        out.write_all(plan.source.data).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
+        for piece in plan.source.data.chunks(COPIED_AT_ONCE) {
+            out.write_all(piece).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
+            step(0)?;
+        }
         return Ok(Written { drift: None, digest: None });
     }
     if let Fate::Kept(kept) = plan.fate {
@@ -162,6 +165,9 @@ fn numbers(kept: &[u32]) -> Vec<u8> {
     kept.iter().flat_map(|&k| (k as f32).to_le_bytes()).collect()
 }
 
+/// Bytes of a tensor copied between two looks at whether to go on.
+const COPIED_AT_ONCE: usize = 16 << 20;
+
 /// Groups of rows that a thread interleaves at a time.
 const GROUPS: usize = 16;
 
@@ -178,11 +184,7 @@ fn interleave(plan: &Plan<'_>, threads: usize, out: &mut dyn Write, step: &mut d
         groups
     };
     for rows in plan.source.data.chunks(piece * threads.max(1)) {
-        let pieces: Vec<_> = std::thread::scope(|scope| {
-            let started: Vec<_> = rows.chunks(piece).map(|rows| scope.spawn(move || one(rows))).collect();
-            started.into_iter().map(|thread| thread.join().expect("no panic")).collect()
-        });
-        for groups in pieces {
+        for groups in side_by_side(rows.chunks(piece), one) {
             out.write_all(&groups).map_err(|e| Failure::new(Code::Io, reason(&e)))?;
         }
         step(rows.len() / row_bytes * cols)?;
@@ -190,9 +192,9 @@ fn interleave(plan: &Plan<'_>, threads: usize, out: &mut dyn Write, step: &mut d
     Ok(())
 }
 
-/// Reads the file at `path` and compares it with what was meant.
+/// Compares `bytes`, read back from the disk, with what was meant.
 fn verify(
-    path: &Path,
+    bytes: &[u8],
     gguf: &Gguf<'_>,
     plans: &[Plan<'_>],
     written: &[Written],
@@ -200,10 +202,9 @@ fn verify(
     verbosity: Verbosity,
 ) -> Outcome {
     let wrong = |what: &str| Failure::new(Code::Io, format!("{what} is not what was written; is the disk sound?"));
-    let file = mmap::open(path)?;
-    let need = Gguf::index_bytes(file.bytes).map_err(|_| wrong("the file's header"))?;
-    let index = crate::host::memory::Arena::reserve(need)?.leak();
-    let packed = Gguf::parse(file.bytes, &mut Carver::over(index)?).map_err(|_| wrong("the file's header"))?;
+    let need = Gguf::index_bytes(bytes).map_err(|_| wrong("the file's header"))?;
+    let mut index = crate::host::memory::Arena::reserve(need)?;
+    let packed = Gguf::parse(bytes, &mut Carver::over(index.bytes())?).map_err(|_| wrong("the file's header"))?;
     let mut again = Metadata::default();
     packed.entries().iter().for_each(|e| again.value(e.key, &e.value));
     if again != metadata(gguf, provenance) || packed.tensors().len() != plans.len() {

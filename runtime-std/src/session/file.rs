@@ -1,74 +1,84 @@
 //! The file on the disk: locked, for its owner's eyes only, replaced as a whole or appended to.
 
 use super::log::Store;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use crate::host::files::{Access, Identity, Output, Refused, Target};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
 
-/// Only the user may read conversations.
-const MODE: u32 = 0o600;
+/// How often a file that is being replaced is looked at again.
+const TRIES: usize = 100;
 
 /// A session file that this process alone writes.
-pub(super) struct Locked {
-    file: File,
-    /// Where the file lies, links resolved.
-    path: PathBuf,
+pub(super) struct Locked(Output);
+
+/// What is at a path.
+pub(super) enum Found {
+    File(Locked),
+    /// Nothing yet; here a file can be made.
+    Nothing(Arc<Target>),
 }
 
 impl Locked {
-    /// Opens the file at `path`, or makes an empty one. `WouldBlock`: another process has it.
-    pub(super) fn open(path: &Path) -> io::Result<Locked> {
-        loop {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
-            if !file.metadata()?.is_file() {
-                return Err(io::Error::other("is not a regular file"));
+    /// Opens the file at `path`. `WouldBlock`: another process has it. Nothing is made, changed or removed.
+    pub(super) fn open(path: &Path) -> Result<Found, Refused> {
+        for _ in 0..TRIES {
+            let target = Arc::new(Target::find(path)?);
+            if target.identity().is_none() {
+                return Ok(Found::Nothing(target));
             }
+            let file = match target.open() {
+                Err(Refused::Io(e)) if e.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             lock(&file)?;
-            let path = path.canonicalize()?;
             // Another process may have replaced the file between the opening and the lock.
-            if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino())) {
-                let own = Locked { file, path };
-                // What a crash left: whoever holds the lock of the file owns this one too.
-                let _ = fs::remove_file(own.beside_path());
-                return Ok(own);
+            if target.identity_now() == Some(Identity::of(&file.metadata()?)) {
+                return Ok(Found::File(Locked(Output::existing(file, &target))));
             }
         }
+        Err(io::Error::from(io::ErrorKind::WouldBlock).into())
     }
 
-    fn beside_path(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        name.into()
-    }
-
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    /// An empty file for `target`, which has no name yet.
+    pub(super) fn create(target: &Arc<Target>) -> io::Result<Locked> {
+        let output = Output::create(target, Access::Private)?;
+        lock(output.file())?;
+        Ok(Locked(output))
     }
 
     /// An empty file beside this one, to be written and then put in its place.
     pub(super) fn beside(&self) -> io::Result<Locked> {
-        let path = self.beside_path();
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(&path)?;
-        lock(&file)?;
-        Ok(Locked { file, path })
+        Locked::create(self.0.target())
+    }
+
+    pub(super) fn file(&self) -> &File {
+        self.0.file()
+    }
+
+    /// Whether it belongs to this user.
+    pub(super) fn is_own(&self) -> io::Result<bool> {
+        self.0.is_own()
+    }
+
+    /// Sees to it that nobody else may read it. True if others could.
+    pub(super) fn make_private(&self) -> io::Result<bool> {
+        self.0.make_private()
+    }
+
+    /// Gives a file of [`Locked::create`] its name, which no file may have.
+    pub(super) fn publish(&mut self) -> io::Result<()> {
+        Ok(self.0.publish(false)?)
     }
 
     /// Puts this file in the place of `other`, at once or not at all.
     pub(super) fn replace(&mut self, other: &Locked) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.path, &other.path)?;
-        self.path.clone_from(&other.path);
-        // Some file systems cannot sync a folder; then the old file may come back after a power cut, whole.
-        if let Some(folder) = self.path.parent() {
-            let _ = File::open(folder).and_then(|f| f.sync_all());
+        if !other.0.is_in_place() {
+            return Err(io::Error::other("the file was moved or removed"));
         }
-        Ok(())
-    }
-
-    /// Removes this file: it was not put in the other's place.
-    pub(super) fn discard(self) {
-        let _ = fs::remove_file(&self.path);
+        Ok(self.0.publish(true)?)
     }
 }
 
@@ -81,14 +91,14 @@ fn lock(file: &File) -> io::Result<()> {
 
 impl Store for Locked {
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, at)
+        self.file().write_all_at(bytes, at)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file().sync_data()
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.file().set_len(len)
     }
 }

@@ -20,6 +20,12 @@ pub(super) const RECORD: usize = 80;
 pub(super) const COMMIT: usize = 16;
 /// Bytes of a seal.
 pub(super) const SEAL: usize = 32;
+/// Bytes that ids and messages take for a token, generously.
+const TEXT_OF_TOKEN: usize = 64;
+/// See [`Owner::longest`].
+const LONGEST_FACTOR: u64 = 8;
+/// See [`Owner::longest`].
+const LONGEST_LEAST: u64 = 64 << 20;
 /// Every part starts at a multiple of this.
 pub(super) const ALIGN: usize = 16;
 
@@ -172,6 +178,15 @@ impl Owner {
     /// Rows of a position.
     pub(super) fn rows(&self) -> usize {
         self.state.layers * self.state.heads
+    }
+
+    /// Bytes of the longest file that is read with a context of `capacity` tokens. A file is written anew when most of
+    /// it is of no use, so that it has at most a few times what the whole context takes; this is more than twice that,
+    /// for files of a longer context. What is beyond it takes time for nothing.
+    pub(super) fn longest(&self, capacity: usize) -> u64 {
+        let rows: usize = KvPart::ALL.iter().map(|&part| self.row_bytes(part)).sum();
+        let position = (rows * self.rows() + TEXT_OF_TOKEN) as u64;
+        LONGEST_FACTOR * capacity as u64 * position + LONGEST_LEAST
     }
 
     pub(super) fn header(&self, generation: u64) -> [u8; HEADER] {

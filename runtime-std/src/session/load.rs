@@ -39,8 +39,13 @@ pub(super) struct Contents {
 }
 
 /// Reads `bytes`. A record that was cut off, or whose blocks never all reached the disk, ends it: the state is that of
-/// the commit before. Damage to what was once safely on the disk is an error.
-pub(super) fn load(bytes: &[u8], owner: &Owner) -> Result<Contents, Refusal> {
+/// the commit before. Damage to what was once safely on the disk is an error. `data` says where, from a byte on, the
+/// file has bytes that were written: a hole in it may be larger than the disk.
+pub(super) fn load(
+    bytes: &[u8],
+    owner: &Owner,
+    data: &dyn Fn(usize) -> Option<Range<usize>>,
+) -> Result<Contents, Refusal> {
     let generation = owner.accept(bytes)?;
     let mut contents = Contents {
         generation,
@@ -70,8 +75,13 @@ pub(super) fn load(bytes: &[u8], owner: &Owner) -> Result<Contents, Refusal> {
         }
     }
     // A later seal says that what could not be read had been whole.
-    if (at..bytes.len()).step_by(format::ALIGN).any(|place| format::is_seal(bytes, place, generation)) {
-        return Err(Refusal::Damaged(at));
+    let mut from = at;
+    while let Some(written) = data(from) {
+        let places = written.start - written.start % format::ALIGN..written.end.min(bytes.len());
+        if places.step_by(format::ALIGN).any(|place| place >= at && format::is_seal(bytes, place, generation)) {
+            return Err(Refusal::Damaged(at));
+        }
+        from = written.end;
     }
     contents.committed = at as u64;
     Ok(contents)

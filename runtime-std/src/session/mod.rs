@@ -23,13 +23,14 @@ pub(crate) use place::automatic;
 
 use crate::exit::reason;
 use crate::host::clock::fresh_seed;
-use crate::host::{mmap, signal};
+use crate::host::{files, mmap};
 use crate::template::Message;
-use file::Locked;
+use file::{Found, Locked};
 use load::Contents;
 use log::{Log, Rows, Turn};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use trill::kv_cache::KvPart;
 use trill::session::Session;
@@ -128,10 +129,9 @@ impl Keeper {
     }
 
     /// Opens the file at `path`, or makes it. One that cannot be used is left as it is: that is told, and nothing
-    /// is kept. `what` is what starts then.
-    pub(crate) fn open(path: &Path, owner: Owner, what: &str) -> (Keeper, Option<Saved>) {
-        signal::ignore_file_size_limit();
-        match Open::new(path, owner) {
+    /// is kept. `what` is what starts then, `capacity` how many tokens the context has room for.
+    pub(crate) fn open(path: &Path, owner: Owner, capacity: usize, what: &str) -> (Keeper, Option<Saved>) {
+        match Open::new(path, owner, capacity) {
             Ok((open, saved)) => (Keeper(Some(open)), saved),
             Err(why) => {
                 ::log::warn!("{} {why}: {what} starts fresh and is not saved", path.display());
@@ -172,21 +172,52 @@ fn fresh_generation() -> u64 {
 }
 
 impl Open {
-    fn new(path: &Path, owner: Owner) -> Result<(Open, Option<Saved>), String> {
+    fn new(path: &Path, owner: Owner, capacity: usize) -> Result<(Open, Option<Saved>), String> {
         let cannot = |e: io::Error| match e.kind() {
             io::ErrorKind::WouldBlock => "is in use by another trill".to_owned(),
             _ => format!("cannot be used ({})", reason(&e)),
         };
-        let store = Locked::open(path).map_err(cannot)?;
-        let length = store.file().metadata().map_err(cannot)?.len();
         let new = |log| Open { log, path: path.to_owned(), messages: Vec::new(), micros: 0, limit: SLACK_BYTES };
+        let store = loop {
+            match Locked::open(path).map_err(|refused| cannot(refused.into()))? {
+                Found::File(store) => break store,
+                Found::Nothing(target) => {
+                    let made = Locked::create(&target).and_then(|store| fresh(store, owner.clone(), None));
+                    let made = made.and_then(|mut log| log.store.publish().map(|()| log));
+                    match made {
+                        // Another process was quicker: its file is the one that is there.
+                        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                        made => return Ok((new(made.map_err(cannot)?), None)),
+                    }
+                }
+            }
+        };
+        // What is said is nothing for a file that somebody else laid ready.
+        if !store.is_own().map_err(cannot)? {
+            return Err("is another user's, and is left as it is".to_owned());
+        }
+        let length = store.file().metadata().map_err(cannot)?.len();
         if length == 0 {
+            // What `mktemp` makes, or `touch`: nothing is lost in it.
             let mut open = new(Log::new(store, owner, fresh_generation()));
             rewrite(&mut open.log, None).map_err(cannot)?;
             return Ok((open, None));
         }
+        if length > owner.longest(capacity) {
+            // Looked at first, so that something else is not told to need more context.
+            let mut start = [0; format::HEADER];
+            let read = store.file().read_at(&mut start, 0).map_err(cannot)?;
+            owner.accept(&start[..read]).map_err(|refusal| format!("{refusal}, and is left as it is"))?;
+            return Err(format!(
+                "is longer than what {capacity} tokens of context take, and is left as it is (-c gives more)"
+            ));
+        }
         let map = mmap::map(store.file()).map_err(cannot)?;
-        let contents = load::load(&map, &owner).map_err(|refusal| format!("{refusal}, and is left as it is"))?;
+        let data = |from| files::next_data(store.file(), from, length);
+        let contents = load::load(&map, &owner, &data).map_err(|refusal| format!("{refusal}, and is left as it is"))?;
+        if store.make_private().map_err(cannot)? {
+            ::log::debug!("{}: others could read it; from now on only you can", path.display());
+        }
         let mut open = new(Log::new(store, owner, contents.generation));
         open.log.go_on(&contents);
         if contents.committed < length {
@@ -238,19 +269,19 @@ fn tidy(log: &mut Log<Locked>, limit: &mut u64, turn: &Turn<'_>, session: &Sessi
 
 /// Puts a new file in the place of the old one, with only what `turn` holds.
 fn rewrite(log: &mut Log<Locked>, turn: Option<(&Turn<'_>, &Session<'_, '_>)>) -> io::Result<()> {
-    let mut new = Log::new(log.store.beside()?, log.owner.clone(), fresh_generation());
-    let mut write = || {
-        new.start()?;
-        if let Some((turn, session)) = turn {
-            new.append(&Turn { unchanged: 0, messages_kept: 0, ..*turn }, session)?;
-        }
-        new.seal()?;
-        new.store.replace(&log.store)
-    };
-    if let Err(error) = write() {
-        new.store.discard();
-        return Err(error);
-    }
+    let mut new = fresh(log.store.beside()?, log.owner.clone(), turn)?;
+    new.store.replace(&log.store)?;
     *log = new;
     Ok(())
+}
+
+/// The log of a file that holds only what `turn` does.
+fn fresh(store: Locked, owner: Owner, turn: Option<(&Turn<'_>, &Session<'_, '_>)>) -> io::Result<Log<Locked>> {
+    let mut new = Log::new(store, owner, fresh_generation());
+    new.start()?;
+    if let Some((turn, session)) = turn {
+        new.append(&Turn { unchanged: 0, messages_kept: 0, ..*turn }, session)?;
+    }
+    new.seal()?;
+    Ok(new)
 }

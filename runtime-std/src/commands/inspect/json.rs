@@ -91,7 +91,7 @@ fn tensors(opened: &Opened) -> Value {
             "name": t.name,
             "type": t.ty.info().name,
             "shape": &t.dims[..t.n_dims as usize],
-            "bytes": t.data.len(),
+            "bytes": t.bytes(),
             "offset": t.offset,
         })
     };

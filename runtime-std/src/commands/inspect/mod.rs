@@ -57,7 +57,7 @@ fn memory(options: &Options, opened: &Opened) -> Outcome<Plan> {
 fn by_type(opened: &Opened) -> Vec<(QuantType, usize, u64)> {
     let of = |ty: QuantType| {
         let tensors = opened.gguf.tensors().iter().filter(|t| t.ty == ty);
-        let (count, bytes) = tensors.fold((0, 0), |(n, b), t| (n + 1, b + t.data.len() as u64));
+        let (count, bytes) = tensors.fold((0, 0), |(n, b), t| (n + 1, b + t.bytes() as u64));
         (ty, count, bytes)
     };
     QuantType::ALL.iter().map(|&ty| of(ty)).filter(|&(_, count, _)| count > 0).collect()

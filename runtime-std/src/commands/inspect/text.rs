@@ -46,7 +46,7 @@ fn file_rows(opened: &Opened, findings: &Findings, rows: &mut Rows) {
         Err(failure) => row(rows, "architecture", &failure.message),
     }
     let n = parameters(opened);
-    let weight_bytes: u64 = opened.gguf.tensors().iter().map(|t| t.data.len() as u64).sum();
+    let weight_bytes: u64 = opened.gguf.tensors().iter().map(|t| t.bytes() as u64).sum();
     let bits = if n == 0 { 0.0 } else { weight_bytes as f64 * 8.0 / n as f64 };
     row(rows, "parameters", &format!("{:.1} million, {bits:.2} bits each", n as f64 / 1e6));
     for (i, (ty, count, bytes)) in by_type(opened).into_iter().enumerate() {
@@ -104,7 +104,7 @@ fn weights_rows(opened: &Opened) -> Vec<Vec<String>> {
     let row = |t: &TensorInfo<'_>| {
         let name = neutralise_line(t.name);
         let dims: Vec<String> = t.dims.iter().take(t.n_dims as usize).map(u64::to_string).collect();
-        vec![name, t.ty.info().name.to_owned(), dims.join(" x "), t.data.len().to_string(), t.offset.to_string()]
+        vec![name, t.ty.info().name.to_owned(), dims.join(" x "), t.bytes().to_string(), t.offset.to_string()]
     };
     let head = ["tensor", "type", "shape", "bytes", "offset"].map(String::from).to_vec();
     std::iter::once(head).chain(opened.gguf.tensors().iter().map(row)).collect()
