@@ -138,7 +138,7 @@ impl Reader {
     }
 }
 
-fn apply(key: Key, line: &mut Line) {
+pub(super) fn apply(key: Key, line: &mut Line) {
     match key {
         Key::Char(c) => line.insert(c.encode_utf8(&mut [0; 4])),
         Key::Paste(text) => line.insert(&text),
@@ -158,15 +158,20 @@ fn apply(key: Key, line: &mut Line) {
 }
 
 /// The line on the terminal, over as many rows as it needs.
-struct View<'p> {
-    prompt: &'p str,
+pub(super) struct View<'p> {
+    pub(super) prompt: &'p str,
     /// Row of the cursor, counted from the row where the prompt starts.
-    cursor_row: usize,
+    pub(super) cursor_row: usize,
 }
 
 impl View<'_> {
     fn draw(&mut self, line: &Line) {
-        let width = raw::columns().max(2);
+        print_err(&self.frame(line, raw::columns()));
+    }
+
+    /// What [`View::draw`] sends to a terminal of `width` columns.
+    pub(super) fn frame(&mut self, line: &Line, width: usize) -> String {
+        let width = width.max(2);
         let mut out = String::new();
         self.to_start(&mut out);
         let mut place = (0, 0);
@@ -198,7 +203,7 @@ impl View<'_> {
             let _ = write!(out, "\x1b[{column}C");
         }
         self.cursor_row = row;
-        print_err(&out);
+        out
     }
 
     /// Leaves the cursor below the text.

@@ -1,6 +1,8 @@
 //! The terminal: a line editor, and text that cannot drive it.
 
 mod editor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod keys;
 mod line;
 mod raw;

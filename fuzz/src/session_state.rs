@@ -1,0 +1,105 @@
+//! A saved state with any rows and any claims put into a session: it is refused before anything is changed, or what was
+//! given comes out again, and the next tokens are the same bits at every kernel level, with tokens taken back or
+//! forgotten too.
+
+use crate::common::tiny_model::{VOCAB, one_layer};
+use crate::memory::Memory;
+use crate::{Choices, KERNELS, Noise, bits};
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+use trill::gguf::Gguf;
+use trill::kernels::Kernels;
+use trill::kv_cache::{KvPart, KvType};
+use trill::mem::Carver;
+use trill::model::Model;
+use trill::parallel::Serial;
+use trill::session::{Session, SessionConfig};
+
+const CONTEXT: usize = 300;
+
+static MODELS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| ["llama", "qwen3"].map(|arch| one_layer(arch, |file| file)));
+
+#[derive(Debug)]
+struct Claim {
+    types: [KvType; 2],
+    len: usize,
+    recent_from: [usize; 2],
+    token: u32,
+    forget: [usize; 2],
+    truncate: usize,
+    seed: u64,
+}
+
+pub fn run(input: &[u8]) {
+    let mut c = Choices::new(input);
+    let model = &MODELS[c.below(2)];
+    let claim = Claim {
+        types: [c.of(&KvType::ALL), c.of(&KvType::ALL)],
+        len: c.below(CONTEXT + 20),
+        recent_from: [c.below(CONTEXT + 50), c.below(CONTEXT + 50)],
+        token: c.word() % (VOCAB as u32 + 2),
+        forget: [c.below(CONTEXT), c.below(CONTEXT)],
+        truncate: c.below(CONTEXT),
+        seed: u64::from(c.word()),
+    };
+    let rows = c.rest();
+    let want = outcome(model, &claim, rows, KERNELS.last().expect("scalar"));
+    for kernels in KERNELS.iter() {
+        assert_eq!(outcome(model, &claim, rows, kernels), want, "{}: {claim:?}", kernels.name());
+    }
+}
+
+/// The logits' bits after the state, after a gap was forgotten, and after tokens were taken back; or the error.
+fn outcome(bytes: &[u8], claim: &Claim, rows: &[u8], kernels: &Kernels) -> Result<Vec<Vec<u32>>, String> {
+    let (mut index, mut memory) = (Memory::default(), Memory::default());
+    let need = Gguf::index_bytes(bytes).expect("a sound file");
+    let gguf = Gguf::parse(bytes, &mut index.carver(need)).expect("a sound file");
+    let [cache_k, cache_v] = claim.types;
+    let config = SessionConfig { context: CONTEXT, batch: 16, threads: 1, logit_rows: 1, cache_k, cache_v };
+    let mut measure = Carver::measure();
+    let measured = Model::load(&gguf, &mut measure).expect("a sound model");
+    let plan = Session::plan(&measured, config).expect("a plan");
+    let mut carver = memory.carver(measure.used() + plan.total());
+    let model = Model::load(&gguf, &mut carver).expect("a sound model");
+    let mut session = Session::new(&model, *kernels, config, &mut carver).expect("a session");
+    let tokens = vec![claim.token; claim.len];
+    let mut given: Vec<(KvPart, usize, usize, Vec<u8>)> = vec![];
+    let mut noise = Noise(claim.seed);
+    let mut at = 0;
+    let imported = session.import(&tokens, claim.recent_from, &mut |part, row, positions, out| {
+        for byte in out.iter_mut() {
+            *byte = rows.get(at).copied().unwrap_or_else(|| noise.byte());
+            at += 1;
+        }
+        given.push((part, row, positions.start, out.to_vec()));
+    });
+    if let Err(error) = imported {
+        assert!(given.is_empty() && session.position() == 0 && (claim.len > CONTEXT || claim.token as usize >= VOCAB));
+        return Err(error.to_string());
+    }
+    assert_eq!((session.position(), session.unchanged()), (claim.len, claim.len));
+    for part in KvPart::ALL {
+        let mut wanted: Vec<_> = given.iter().filter(|g| g.0 == part).collect();
+        wanted.sort_by_key(|g| (g.1, g.2));
+        let held = session.held(part);
+        assert!(held.start <= held.end && held.end <= claim.len);
+        let mut out = vec![];
+        session.export(part, held, &mut |bytes| out.extend_from_slice(bytes));
+        assert!(out == wanted.iter().flat_map(|g| g.3.clone()).collect::<Vec<u8>>(), "{part:?}: {claim:?}");
+    }
+    let mut all = vec![];
+    let mut next = |session: &mut Session<'_, '_>| match session.prefill(&Serial, &[3, 5], &mut go_on) {
+        Ok(logits) => all.push(bits(logits)),
+        Err(error) => all.push(vec![u32::from(matches!(error, trill::Error::ContextFull { .. }))]),
+    };
+    next(&mut session);
+    session.forget(claim.forget[0], claim.forget[1]);
+    next(&mut session);
+    session.truncate(claim.truncate);
+    next(&mut session);
+    Ok(all)
+}
+
+fn go_on(_: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
