@@ -263,7 +263,7 @@ fn edit(c: &mut Choices<'_>, file: &mut GgufFile, raw: &mut Vec<(usize, u8)>) {
         0 => file.entries[entry].2 = (small(c) as u32).to_le_bytes().to_vec(),
         1 => file.entries[entry].2 = c.float().to_le_bytes().to_vec(),
         2 | 3 => {
-            let arch = String::from_utf8_lossy(&file.entries[0].2[8..]).into_owned();
+            let arch = String::from_utf8_lossy(file.entries[0].2.get(8..).unwrap_or_default()).into_owned();
             let key = format!("{arch}.{}", SUFFIXES[c.below(SUFFIXES.len())]).into_bytes();
             let (ty, value) = if c.byte() % 2 == 0 {
                 (U32, (small(c) as u32).to_le_bytes().to_vec())
