@@ -12,7 +12,7 @@ PI_TARGET := aarch64-unknown-linux-musl
 PI_FILE := dist/trill-aarch64-linux-musl
 TRILL := target/release/trill
 
-.PHONY: help chat test pi bench bench-peers golden kernel-report clean release tools FORCE
+.PHONY: help chat test fuzz pi bench bench-peers golden kernel-report clean release tools FORCE
 
 help: ## this list
 	@echo "make TARGET [MODEL=FILE.gguf]"
@@ -25,6 +25,11 @@ chat: release $(MODEL) ## build, get a small model, talk to it (without a termin
 
 test: tools $(SMOLLM2) ## everything that CI checks; closes with `N passed, N failed`
 	@tools/test-all.sh $(SMOLLM2)
+
+fuzz: ## run every fuzz target, TARGET="A B" or all, SECONDS_EACH=60, INPUT=FILE for one input; closes with a table
+	@tools/need.sh cargo
+	tools/need.sh c++ g++
+	TARGET="$(TARGET)" SECONDS_EACH="$(SECONDS_EACH)" JOBS="$(JOBS)" INPUT="$(INPUT)" tools/fuzz.sh long
 
 pi: $(PI_FILE) ## one static aarch64 file for Raspberry Pi, phones and boards: dist/
 
@@ -54,7 +59,7 @@ kernel-report: ## cycles of the aarch64 inner loops on a Cortex-A76 and others, 
 	tools/kernel-report.sh
 
 clean: ## remove what was built (models/ and .venv/ stay)
-	rm -rf target dist tests/bare/target
+	rm -rf target dist tests/bare/target fuzz/target
 
 release:
 	@tools/need.sh cargo
@@ -69,6 +74,7 @@ tools:
 	@tools/need.sh cargo
 	tools/need.sh file file
 	tools/need.sh qemu-aarch64 qemu-user
+	tools/need.sh c++ g++
 	cargo fmt --version >/dev/null 2>&1 || { echo "installing rustfmt and clippy"; rustup component add rustfmt clippy; }
 	tools/cross-toolchain.sh >/dev/null
 

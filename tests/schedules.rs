@@ -143,7 +143,11 @@ impl<'m> Bench<'m> {
                 Event::Forget(keep, gap) => text.forget(keep, gap),
                 Event::Back(n) => {
                     let len = text.held.len() - n;
-                    left.push(text.back_to(len, |text, missing| missing.iter().for_each(|&id| drop(text.read(&[id])))));
+                    left.push(text.back_to(len, |text, missing| {
+                        for &id in missing {
+                            text.read(&[id]);
+                        }
+                    }));
                 }
             }
         }

@@ -70,7 +70,12 @@ host_levels() {
 }
 
 documents() { RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps; }
-format() { cargo fmt --all --check && cargo fmt --check --manifest-path tests/bare/Cargo.toml; }
+format() {
+  cargo fmt --all --check && cargo fmt --check --manifest-path tests/bare/Cargo.toml &&
+    cargo fmt --check --manifest-path fuzz/Cargo.toml
+}
+# The fuzz targets from their seeds, some seconds each: a finding is shown with its input.
+fuzz() { env -u TARGET -u JOBS -u INPUT tools/fuzz.sh short; }
 # The core without std, allocator or C library computes real tokens, here and on aarch64.
 bare() { (cd tests/bare && cargo run -q --release); }
 bare_aarch64() {
@@ -102,6 +107,7 @@ done
 step "aarch64 cortex-a53 neon" aarch64_tests cortex-a53 neon
 step "aarch64 cortex-a76 neon-dotprod" aarch64_tests cortex-a76 neon-dotprod
 step "aarch64 max neon-i8mm" aarch64_tests max neon-i8mm
+step "fuzz" fuzz
 step "release" cargo build -q --release -p trill-runtime-std
 step "oracle" tools/oracle.sh target/release/trill
 step "static aarch64 file" make --no-print-directory pi

@@ -252,6 +252,14 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_of_a_usage_line_is_known() {
+        for command in commands::ALL {
+            let flags = command.usage.split([' ', '[', ']', '|']).filter(|w| w.starts_with('-') && w.len() > 1);
+            flags.for_each(|name| assert!(find(name, Some(command)).is_some(), "{}: {name}", command.usage));
+        }
+    }
+
+    #[test]
     fn wrong_usage_is_said() {
         for (line, says) in [
             ("run --frobnicate", "unknown flag --frobnicate"),

@@ -10,6 +10,8 @@ mod engine;
 mod exit;
 mod flags;
 mod full_context;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod generate;
 mod gguf_write;
 mod hf;

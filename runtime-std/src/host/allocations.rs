@@ -66,7 +66,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-#[global_allocator]
+// The fuzz targets have one of their own, which counts bytes.
+#[cfg_attr(not(feature = "fuzzing"), global_allocator)]
+#[cfg_attr(feature = "fuzzing", allow(dead_code))]
 static ALLOCATOR: Counting = Counting;
 
 /// Allocations of the whole program so far.

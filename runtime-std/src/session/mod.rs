@@ -10,6 +10,8 @@
 mod crc32c;
 mod file;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod identity;
 mod load;
 mod log;

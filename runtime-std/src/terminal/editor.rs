@@ -137,7 +137,7 @@ impl Reader {
     }
 }
 
-fn apply(key: Key, line: &mut Line) {
+pub(super) fn apply(key: Key, line: &mut Line) {
     match key {
         Key::Char(c) => line.insert(c.encode_utf8(&mut [0; 4])),
         Key::Paste(text) => line.insert(&text),
@@ -157,16 +157,20 @@ fn apply(key: Key, line: &mut Line) {
 }
 
 /// The line on the terminal, over as many rows as it needs.
-struct View<'p> {
-    prompt: &'p str,
+pub(super) struct View<'p> {
+    pub(super) prompt: &'p str,
     /// Row of the cursor, counted from the row where the prompt starts.
-    cursor_row: usize,
+    pub(super) cursor_row: usize,
 }
 
 impl View<'_> {
     fn draw(&mut self, line: &Line) {
-        let width = raw::columns().max(2);
-        let mut out = Drawing::new();
+        self.frame(line, raw::columns(), &mut Drawing::new());
+    }
+
+    /// Draws it for a terminal of `width` columns.
+    pub(super) fn frame(&mut self, line: &Line, width: usize, out: &mut Drawing) {
+        let width = width.max(2);
         out.control(Control::Up(self.cursor_row)).control(Control::Return).control(Control::ClearBelow);
         let mut filter = Filter::new(Style::Picture);
         let mut place = (0, 0);

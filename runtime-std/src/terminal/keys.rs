@@ -56,7 +56,8 @@ pub(super) fn read_key(next: &mut dyn FnMut(bool) -> Option<u8>) -> Option<Key> 
         0x1b => escape(next),
         b'\t' => Key::Char(' '),
         0x00..=0x1f => Key::Other,
-        _ => scalar(first, next).map_or(Key::Other, Key::Char),
+        // U+0080 to U+009F are controls in two bytes.
+        _ => scalar(first, next).filter(|c| !c.is_control()).map_or(Key::Other, Key::Char),
     })
 }
 
@@ -165,6 +166,10 @@ mod tests {
             [Key::Home, Key::Interrupt, Key::EndOfInput, Key::Enter, Key::Backspace]
         );
         assert_eq!(keys(b"\xffa"), [Key::Other, Key::Char('a')]);
+        assert_eq!(
+            keys("\u{80}\u{9b}\u{9f}\u{a0}".as_bytes()),
+            [Key::Other, Key::Other, Key::Other, Key::Char('\u{a0}')]
+        );
     }
 
     #[test]

@@ -25,6 +25,9 @@ struct Writer {
 struct Buffer {
     bytes: [u8; BUFFER],
     len: usize,
+    /// What would have been written, where it is kept instead.
+    #[cfg(feature = "fuzzing")]
+    kept: Option<std::sync::Arc<std::sync::Mutex<Vec<u8>>>>,
 }
 
 impl Buffer {
@@ -39,6 +42,13 @@ impl Buffer {
     }
 
     fn write(&mut self) {
+        #[cfg(feature = "fuzzing")]
+        if let Some(kept) = &self.kept {
+            let mut kept = kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            kept.extend_from_slice(self.bytes.get(..self.len).unwrap_or_default());
+            self.len = 0;
+            return;
+        }
         // A reader that is gone is told nothing.
         let _ = std::io::stderr().write_all(self.bytes.get(..self.len).unwrap_or_default());
         self.len = 0;
@@ -47,7 +57,13 @@ impl Buffer {
 
 impl Writer {
     fn new(style: Style, one_line: bool) -> Self {
-        Writer { filter: Filter::new(style), one_line, buffer: Buffer { bytes: [0; BUFFER], len: 0 } }
+        let buffer = Buffer {
+            bytes: [0; BUFFER],
+            len: 0,
+            #[cfg(feature = "fuzzing")]
+            kept: None,
+        };
+        Writer { filter: Filter::new(style), one_line, buffer }
     }
 
     fn push(&mut self, c: char) {
@@ -132,6 +148,14 @@ pub(crate) struct Drawing(Option<Writer>);
 impl Drawing {
     pub(crate) fn new() -> Self {
         Drawing(crate::host::is_terminal(2).then(|| Writer::new(Style::Picture, false)))
+    }
+
+    /// A drawing that goes to `kept` in place of a terminal.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn kept(kept: std::sync::Arc<std::sync::Mutex<Vec<u8>>>) -> Self {
+        let mut writer = Writer::new(Style::Picture, false);
+        writer.buffer.kept = Some(kept);
+        Drawing(Some(writer))
     }
 
     pub(crate) fn control(&mut self, control: Control) -> &mut Self {

@@ -3,6 +3,8 @@
 
 mod class;
 mod editor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod keys;
 mod line;
 mod message;
@@ -14,5 +16,7 @@ mod width;
 pub(crate) use editor::{Reader, Typed};
 pub(crate) use message::{Control, Drawing, show, tell, tell_json, tell_line};
 pub(crate) use raw::{Mode, restore};
+#[cfg(feature = "fuzzing")]
+pub(crate) use safe::neutralise;
 pub(crate) use safe::neutralise_line;
 pub(crate) use screen::Screen;

@@ -209,8 +209,8 @@ fn filtered(text: &str, style: Style) -> String {
 }
 
 /// `text` with everything that could drive a terminal replaced.
-#[cfg(test)]
-fn neutralise(text: &str) -> String {
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn neutralise(text: &str) -> String {
     filtered(text, Style::Picture)
 }
 
