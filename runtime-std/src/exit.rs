@@ -15,6 +15,8 @@ pub(crate) enum Code {
     Data = 65,
     /// No such file, or it cannot be read.
     NoInput = 66,
+    /// The system does not give what was required.
+    Unavailable = 69,
     /// A bug of ours.
     Software = 70,
     /// The output file cannot be created.

@@ -2,7 +2,7 @@
 
 use crate::exit::{Code, Failure, Outcome, reason};
 use crate::options::Options;
-use std::io::Read;
+use std::io::{BufRead, Cursor};
 use std::path::Path;
 
 /// The bytes of `path`; `-` is standard input.
@@ -15,11 +15,22 @@ pub(crate) fn file(path: &Path) -> Outcome<Vec<u8>> {
 
 /// Everything on standard input.
 pub(crate) fn stdin() -> Outcome<Vec<u8>> {
+    rest(&mut std::io::stdin().lock())
+}
+
+/// What is left of `source`.
+pub(crate) fn rest(source: &mut dyn BufRead) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::io::stdin()
-        .read_to_end(&mut bytes)
-        .map_err(|e| Failure::new(Code::Io, format!("standard input: {}", reason(&e))))?;
+    source.read_to_end(&mut bytes).map_err(|e| Failure::new(Code::Io, format!("standard input: {}", reason(&e))))?;
     Ok(bytes)
+}
+
+/// The text of `-p` or `-f`, or standard input, of which nothing is read yet.
+pub(crate) fn source(options: &Options) -> Outcome<Box<dyn BufRead>> {
+    match (&options.prompt, &options.file) {
+        (None, None) => Ok(Box::new(std::io::stdin().lock())),
+        _ => Ok(Box::new(Cursor::new(text(options)?))),
+    }
 }
 
 /// The text of `-p` or `-f`, else of standard input.

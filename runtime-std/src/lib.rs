@@ -1,12 +1,14 @@
 //! The std shell of trill: it brings the core its files, memory, threads and terminal. The program is [`main`]; a
 //! library of its rooms is not promised yet.
 
+mod authentic;
 mod cli;
 mod commands;
 mod conversation;
 mod drafting;
 mod engine;
 mod exit;
+mod fence;
 mod flags;
 mod full_context;
 mod generate;

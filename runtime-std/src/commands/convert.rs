@@ -2,6 +2,7 @@
 
 use super::Command;
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::gguf_write::{Metadata, Record, Writer};
 use crate::hf::{Config, Output, Tensors, Weights, outputs, tokenizer};
 use crate::host::clock::Stopwatch;
@@ -50,6 +51,7 @@ fn run(options: &Options) -> Outcome {
     config.describe(file_type(&outputs), &mut metadata).map_err(|f| f.about(&folder.join("config.json")))?;
     tokenizer(folder, &config, options.pre.as_deref(), &mut metadata)?;
     signal::catch_interrupts();
+    fence::close(options)?;
     let bytes = write(options, &tensors, &outputs, &metadata, output)?;
     if options.json {
         return json::print(&json!({

@@ -3,6 +3,7 @@
 use super::Command;
 use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::gguf_write::{Metadata, Record, Writer};
 use crate::host::clock::Stopwatch;
 use crate::host::{affinity, memory, signal};
@@ -65,6 +66,7 @@ fn run(options: &Options) -> Outcome {
     refuse_same_file(input, output)?;
     let plans = plan(&model, &wish).map_err(|f| f.about(input))?;
     signal::catch_interrupts();
+    fence::close(options)?;
     let (done, bytes) = write(options, &model, &wish, &plans, input, output)?;
     report(options, output, file.bytes.len() as u64, bytes, &done, clock.seconds())
 }
