@@ -100,9 +100,7 @@ impl Signed {
 
     /// What the signer wrote beside the signature, as harmless text; it is signed too.
     pub(crate) fn comment(&self) -> String {
-        let mut text = String::new();
-        crate::terminal::neutralise(self.signature.trusted_comment(), &mut text);
-        text
+        crate::terminal::neutralise_line(self.signature.trusted_comment())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::commands::{CHAT, CONVERT, PACK, QUANTIZE, TUNE};
 use crate::exit::{Code, Failure, Outcome};
+use crate::host::affinity::Cores;
 use crate::host::fence::{self, Fence};
 use crate::host::memory::{self, Resident};
 use crate::host::{clock, is_terminal};
@@ -76,9 +77,10 @@ fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Opens what is read again later, and lets the C library read the time zone: afterwards it could not.
+/// Opens what is read again later, looks at the cores, and lets the C library read the time zone: afterwards none of
+/// it could be done.
 fn read_for_later() {
-    let _ = (memory::available(), Resident::read(), clock::local_time("%Z"));
+    let _ = (memory::available(), Resident::read(), Cores::find(), clock::local_time("%Z"));
 }
 
 /// Says with `-v` what holds.

@@ -71,6 +71,11 @@ fn accepted(line: &[&str]) -> String {
     String::from_utf8(out.stdout).expect("UTF-8")
 }
 
+/// A run of the model `m` with further flags.
+fn load<'a>(m: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["run", "-m", m, "-p", "Once", "-n", "2", "--temp", "0"][..], more].concat()
+}
+
 #[test]
 fn another_hash_is_refused_by_every_command() {
     let place = Place::new("hash");
@@ -120,17 +125,16 @@ fn the_hash_comes_before_the_parser() {
 fn only_what_is_signed_by_the_key_is_loaded() {
     let place = Place::new("signed");
     let m = place.path("m.gguf");
-    let load = |more: &[&str]| [&["run", "-m", &m, "-p", "Once", "-n", "2", "--temp", "0"][..], more].concat();
     let key_file = place.put("k.pub", &format!("untrusted comment: minisign public key\n{KEY}\n"));
-    refused(&load(&["--require-signature", KEY]), 65, "is not signed");
+    refused(&load(&m, &["--require-signature", KEY]), 65, "is not signed");
     for signature in [SIGNATURE, LEGACY] {
         place.put("m.gguf.minisig", signature);
         for key in [KEY, &key_file] {
-            accepted(&load(&["--require-signature", key]));
-            accepted(&load(&["--require-signature", key, "--no-mmap"]));
+            accepted(&load(&m, &["--require-signature", key]));
+            accepted(&load(&m, &["--require-signature", key, "--no-mmap"]));
             accepted(&["verify", &m, "--key", key]);
         }
-        refused(&load(&["--require-signature", OTHER_KEY]), 65, "another key");
+        refused(&load(&m, &["--require-signature", OTHER_KEY]), 65, "another key");
         refused(&["verify", &m, "--key", OTHER_KEY], 65, "another key");
     }
     let elsewhere = place.put("elsewhere.minisig", SIGNATURE);
@@ -143,21 +147,21 @@ fn only_what_is_signed_by_the_key_is_loaded() {
         (&SIGNATURE.replace("trusted comment: the", "comment: the"), "not a minisign signature"),
     ] {
         place.put("m.gguf.minisig", wrong);
-        refused(&load(&["--require-signature", KEY]), 65, says);
+        refused(&load(&m, &["--require-signature", KEY]), 65, says);
         refused(&["verify", &m, "--key", KEY], 65, says);
-        accepted(&load(&["--require-signature", KEY, "--signature", &elsewhere]));
+        accepted(&load(&m, &["--require-signature", KEY, "--signature", &elsewhere]));
     }
-    refused(&load(&["--require-signature", "/no/such/key"]), 66, "/no/such/key");
-    refused(&load(&["--require-signature", KEY, "--signature", "/no/such/signature"]), 66, "/no/such/signature");
-    refused(&load(&["--require-signature", &m]), 65, "m.gguf");
-    refused(&load(&["--require-signature", ""]), 64, "--require-signature");
-    refused(&load(&["--signature", &elsewhere]), 64, "--require-signature KEY");
+    refused(&load(&m, &["--require-signature", "/no/such/key"]), 66, "/no/such/key");
+    refused(&load(&m, &["--require-signature", KEY, "--signature", "/no/such/signature"]), 66, "/no/such/signature");
+    refused(&load(&m, &["--require-signature", &m]), 65, "m.gguf");
+    refused(&load(&m, &["--require-signature", ""]), 64, "--require-signature");
+    refused(&load(&m, &["--signature", &elsewhere]), 64, "--require-signature KEY");
     refused(&["verify", &m, "--signature", &elsewhere], 64, "--key KEY");
     place.put("m.gguf.minisig", SIGNATURE);
     place.damage();
-    refused(&load(&["--require-signature", KEY]), 65, "was changed");
+    refused(&load(&m, &["--require-signature", KEY]), 65, "was changed");
     place.put("m.gguf.minisig", LEGACY);
-    refused(&load(&["--require-signature", KEY]), 65, "was changed");
+    refused(&load(&m, &["--require-signature", KEY]), 65, "was changed");
 }
 
 #[test]
