@@ -1,7 +1,9 @@
 //! From a file to a model that runs: open, measure, reserve, carve. Everything made here lives until the
 //! program ends, because a process runs one model.
 
+use crate::authentic;
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::host::affinity::Cores;
 use crate::host::clock::Stopwatch;
 use crate::host::memory::{self, Arena, Limits, Resident};
@@ -52,17 +54,26 @@ pub(crate) struct Opened {
 /// Opens and parses the model that the options name. Its bytes are mapped: [`load`] copies them where that is asked
 /// for, once it is known that there is room.
 pub(crate) fn open(options: &Options) -> Outcome<Opened> {
-    let (path, file) = match models::find(options.model.as_deref())? {
+    let (path, file) = find(options)?;
+    if authentic::is_asked_for(options) {
+        file.must_be_whole().map_err(|f| f.about(&path))?;
+        authentic::check(options, &path, file.bytes)?;
+    }
+    Opened::parse(options, path, file)
+}
+
+/// Maps the file that the options name.
+pub(crate) fn find(options: &Options) -> Outcome<(PathBuf, ModelFile)> {
+    match models::find(options.model.as_deref())? {
         Source::File(path) => {
             let file = mmap::open(&path)?;
-            (path, file)
+            Ok((path, file))
         }
         Source::BuiltIn => {
             log::info!("no model is given: the tiny story model in this program is used; -m FILE names another");
-            (PathBuf::from("built-in-model"), ModelFile::in_program(models::built_in().unwrap_or_default()))
+            Ok((PathBuf::from("built-in-model"), ModelFile::in_program(models::built_in().unwrap_or_default())))
         }
-    };
-    Opened::parse(options, path, file)
+    }
 }
 
 /// The same, for commands that read the weights but do not run the model: a copy is made at once if it is asked for.
@@ -116,8 +127,15 @@ impl Opened {
     /// From now on the model is a copy in `memory`, which has the file's length.
     fn copy(&mut self, options: &Options, memory: &'static mut [u8]) -> Outcome {
         let file = self.file.copy(memory).map_err(|f| f.about(&self.path))?;
+        // The file may have changed since it was mapped: what counts is what was copied.
+        authentic::check(options, &self.path, file.bytes)?;
         *self = Opened::parse(options, std::mem::take(&mut self.path), file)?;
         Ok(())
+    }
+
+    /// The same bytes, parsed as other options say.
+    pub(crate) fn again(&self, options: &Options) -> Outcome<Opened> {
+        Opened::parse(options, self.path.clone(), ModelFile::in_program(self.file.bytes))
     }
 
     /// The vocabulary, put right where the file is known to be wrong.
@@ -251,6 +269,8 @@ pub(crate) fn load<T>(
     log::debug!("vocabulary ready in {vocabulary_ms:.0} ms, weights looked at in {:.0} ms", 1e3 * clock.seconds());
     session.set_stochastic_signs(options.stochastic_signs);
     session.set_skip(options.ffn_skip);
+    // Threads inherit the fence of the one that starts them.
+    fence::close(options)?;
     let pool = Pool::new(setup.config.threads, &cores);
     let held = Vec::with_capacity(session.capacity());
     let threads = trill::parallel::Executor::threads(&pool);

@@ -15,6 +15,8 @@ pub(crate) enum Code {
     Data = 65,
     /// No such file, or one that cannot be read: not allowed, or not a regular file.
     NoInput = 66,
+    /// The system does not give what was required.
+    Unavailable = 69,
     /// A bug of ours.
     Software = 70,
     /// The output file cannot be created, or is there already.

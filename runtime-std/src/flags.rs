@@ -3,11 +3,13 @@
 use crate::cli::{Flag, Set};
 use crate::commands::{
     BENCH, CHAT, CONVERT, Command, DETOKENIZE, INSPECT, LOGITS, PACK, PERPLEXITY, PLAN, QUANTIZE, RUN, TOKENIZE, TUNE,
+    VERIFY,
 };
+use crate::fence::Sandbox;
 use crate::full_context::Policy;
 use crate::options::Verbosity;
 use crate::pack::{Head, target::Target};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -32,6 +34,9 @@ const COMPUTE: Set = TALK | on(&[&BENCH, &LOGITS, &PERPLEXITY]);
 /// Commands that make or measure a session.
 const SIZED: Set = COMPUTE | on(&[&INSPECT, &PLAN]);
 const TEXT: Set = on(&[&TOKENIZE, &DETOKENIZE]);
+
+/// Commands that parse a model.
+const PARSE: Set = ALL & !(CONVERT.bit | VERIFY.bit);
 
 type Checked = Result<(), String>;
 
@@ -180,12 +185,25 @@ pub(crate) static FLAGS: &[Flag] = &[
         set: |o, v| integer(v, 0..=i64::MAX).map(|n| o.stochastic_signs = u64::try_from(n).ok()) },
     Flag { names: &["--mlock"], value: "", on: COMPUTE | PLAN.bit, help: "keeps the model in memory, never swapped out",
         set: |o, _| switch(&mut o.mlock) },
-    Flag { names: &["--no-mmap"], value: "", on: ALL, help: "copies the file into memory instead of mapping it",
+    Flag { names: &["--no-mmap"], value: "", on: ALL & !VERIFY.bit, help: "copies the file into memory instead of mapping it",
         set: |o, _| {
         o.mmap = false;
         Ok(())
     } },
-    Flag { names: &["--i2s-layout"], value: "LAYOUT", on: ALL,
+    Flag { names: &["--sha256"], value: "HEX", on: ALL & !CONVERT.bit, help: "refuses a model with another SHA-256",
+        set: |o, v| crate::authentic::parse_sha256(v).map(|hash| o.sha256 = Some(hash)) },
+    Flag { names: &["--require-signature"], value: "KEY", on: PARSE,
+        help: "refuses a model that is not signed by this minisign key (a file, or its text)",
+        set: |o, v| given(v, &mut o.key) },
+    Flag { names: &["--key"], value: "KEY", on: VERIFY.bit, help: "the minisign key: a file, or its text",
+        set: |o, v| given(v, &mut o.key) },
+    Flag { names: &["--signature"], value: "FILE", on: ALL & !CONVERT.bit,
+        help: "the minisign signature (default: beside the model, MODEL.minisig)",
+        set: |o, v| given(v, &mut o.signature) },
+    Flag { names: &["--sandbox"], value: "on|off|require", on: ALL,
+        help: "once the model is loaded, no other files, no programs, no network; require: or do not run (on)",
+        set: |o, v| named(v, &Sandbox::NAMES).map(|s| o.sandbox = s) },
+    Flag { names: &["--i2s-layout"], value: "LAYOUT", on: PARSE,
         help: "arm64: an I2_S file that bitnet.cpp made on ARM (default x86)", set: |o, v| {
         o.i2s = i2s_layout(v)?;
         Ok(())
@@ -232,6 +250,15 @@ fn named<T: Copy>(value: &OsStr, choices: &[(&'static str, T)]) -> Result<T, Str
 
 fn switch(flag: &mut bool) -> Checked {
     *flag = true;
+    Ok(())
+}
+
+/// A value that is not empty.
+fn given<T: From<OsString>>(v: &OsStr, into: &mut Option<T>) -> Checked {
+    if v.is_empty() {
+        return Err("expected a value".to_owned());
+    }
+    *into = Some(v.to_owned().into());
     Ok(())
 }
 

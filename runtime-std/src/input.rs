@@ -3,6 +3,7 @@
 use crate::exit::{Code, Failure, Outcome};
 use crate::host::files;
 use crate::options::Options;
+use std::io::{BufRead, Cursor};
 use std::path::Path;
 
 /// The bytes of `path`; `-` is standard input.
@@ -15,7 +16,20 @@ pub(crate) fn file(path: &Path) -> Outcome<Vec<u8>> {
 
 /// Everything on standard input.
 pub(crate) fn stdin() -> Outcome<Vec<u8>> {
-    files::limited(std::io::stdin().lock()).map_err(|f| f.about(Path::new("standard input")))
+    rest(&mut std::io::stdin().lock())
+}
+
+/// What is left of `source`.
+pub(crate) fn rest(source: &mut dyn BufRead) -> Outcome<Vec<u8>> {
+    files::limited(source).map_err(|f| f.about(Path::new("standard input")))
+}
+
+/// The text of `-p` or `-f`, or standard input, of which nothing is read yet.
+pub(crate) fn source(options: &Options) -> Outcome<Box<dyn BufRead>> {
+    match (&options.prompt, &options.file) {
+        (None, None) => Ok(Box::new(std::io::stdin().lock())),
+        _ => Ok(Box::new(Cursor::new(text(options)?))),
+    }
 }
 
 /// The text of `-p` or `-f`, else of standard input.

@@ -1,6 +1,7 @@
 //! The std shell of trill: it brings the core its files, memory, threads and terminal. The program is [`main`]; a
 //! library of its rooms is not promised yet.
 
+mod authentic;
 mod cli;
 mod commands;
 mod conversation;
@@ -8,6 +9,7 @@ mod destination;
 mod drafting;
 mod engine;
 mod exit;
+mod fence;
 mod flags;
 mod full_context;
 #[cfg(feature = "fuzzing")]

@@ -1,7 +1,8 @@
 //! What was asked for, checked.
 
-use crate::commands::{BENCH, LOGITS, RUN};
+use crate::commands::{BENCH, LOGITS, RUN, VERIFY};
 use crate::exit::{Failure, Outcome};
+use crate::fence::Sandbox;
 use crate::full_context::Policy;
 use crate::models::{self, Source};
 use crate::pack::{Head, target::Target};
@@ -39,6 +40,14 @@ pub(crate) struct Options {
     pub(crate) mlock: bool,
     pub(crate) mmap: bool,
     pub(crate) i2s: I2sLayout,
+    /// The SHA-256 that the model must have, in lower-case hexadecimal.
+    pub(crate) sha256: Option<String>,
+    /// The minisign key, or its file, by which the model must be signed.
+    pub(crate) key: Option<OsString>,
+    /// Absent: beside the model.
+    pub(crate) signature: Option<PathBuf>,
+    /// What is refused once the model is loaded.
+    pub(crate) sandbox: Sandbox,
     pub(crate) json: bool,
     pub(crate) verbosity: Verbosity,
     pub(crate) prompt: Option<String>,
@@ -114,6 +123,10 @@ impl Default for Options {
             mlock: false,
             mmap: true,
             i2s: I2sLayout::X86,
+            sha256: None,
+            key: None,
+            signature: None,
+            sandbox: Sandbox::On,
             json: false,
             verbosity: Verbosity::Normal,
             prompt: None,
@@ -175,6 +188,10 @@ impl Options {
         }
         if self.session.is_some() && self.no_session {
             return Err(Failure::usage("--session and --no-session contradict each other").remedy("leave one out"));
+        }
+        if self.signature.is_some() && self.key.is_none() {
+            let flag = if self.command == VERIFY.name { "--key" } else { "--require-signature" };
+            return Err(Failure::usage("--signature needs the key it is to be by").remedy(format!("add {flag} KEY")));
         }
         if self.session.is_some() && self.all {
             return Err(Failure::usage("--all computes every position").remedy("leave --session out"));

@@ -136,6 +136,14 @@ pub(crate) fn file() -> Option<PathBuf> {
     Some(cache.join("trill/threads"))
 }
 
+/// The folder of that file, made if it is not there.
+pub(crate) fn make_folder() -> Option<PathBuf> {
+    let folder = file()?.parent()?.to_owned();
+    // If that fails, writing the file tells why.
+    let _ = fs::create_dir_all(&folder);
+    Some(folder)
+}
+
 /// What a count of threads is remembered for: the CPU, and what of it this process may use.
 pub(crate) fn key(cores: &Cores) -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::Command;
 use crate::destination::Destination;
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::gguf_write::{Metadata, Record, Writer};
 use crate::hf::{Config, Output, Tensors, Weights, outputs, tokenizer};
 use crate::host::clock::Stopwatch;
@@ -53,6 +54,7 @@ fn run(options: &Options) -> Outcome {
     config.describe(file_type(&outputs), &mut metadata).map_err(|f| f.about(&folder.join("config.json")))?;
     tokenizer(folder, &config, options.pre.as_deref(), &mut metadata)?;
     signal::catch_interrupts();
+    fence::close(options)?;
     let bytes = write(options, &tensors, &outputs, &metadata, &to)?;
     if options.json {
         return json::print(&json!({

@@ -4,6 +4,7 @@ use super::Command;
 use super::tokenize::{json_lines, load};
 use crate::engine;
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::input;
 use crate::options::Options;
 use crate::report;
@@ -22,12 +23,14 @@ pub(crate) const DETOKENIZE: Command = Command {
 };
 
 fn run(options: &Options) -> Outcome {
+    let mut source = input::source(options)?;
     let opened = engine::open(options)?;
+    fence::close(options)?;
     let tokenizer = load(&opened)?;
     let how = DecodeOptions { special: options.parse_special };
     if options.jsonl {
         return json_lines(
-            options,
+            source,
             |line| serde_json::from_slice(line),
             |ids: Vec<u32>, out| {
                 out.push_str(&json_string(&decode(&tokenizer, &ids, how)?));
@@ -35,7 +38,7 @@ fn run(options: &Options) -> Outcome {
             },
         );
     }
-    let ids = parse(&input::utf8(input::text(options)?)?)?;
+    let ids = parse(&input::utf8(input::rest(&mut *source)?)?)?;
     let text = decode(&tokenizer, &ids, how)?;
     if options.json {
         return report::json::print_line(&json_string(&text));

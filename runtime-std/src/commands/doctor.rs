@@ -4,9 +4,11 @@ use super::Command;
 use crate::conversation::Conversation;
 use crate::engine::{self, Machine, Opened};
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence::Sandbox;
 use crate::generate::{self, Voice, encode};
 use crate::host::affinity::Cores;
-use crate::host::{cpu, memory, thermal};
+use crate::host::attempts::{self, Answer, Attempt};
+use crate::host::{cpu, fence, memory, thermal};
 use crate::options::Options;
 use crate::report::{json, text};
 use crate::template::Role;
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use trill::gguf::I2sLayout;
 use trill::kernels::Kernels;
 use trill::model::known;
+use trill::parallel::Executor;
 use trill::quant::QuantType;
 use trill::tokenizer::{DecodeOptions, EncodeOptions};
 
@@ -22,7 +25,8 @@ pub(crate) const DOCTOR: Command = Command {
     name: "doctor",
     summary: "looks at the machine, and with -m checks a model",
     usage: "doctor [-m MODEL] [--json]",
-    notes: "With -m the last line says \"verified\", or what is off; the exit code is then 65 (66 if there is no such file, 75\n\
+    notes: "fence: what is refused once a model is loaded, found by trying it behind the fence (--sandbox off: without).\n\
+            With -m the last line says \"verified\", or what is off; the exit code is then 65 (66 if there is no such file, 75\n\
             if memory has no room for it).",
     bit: 1 << 14,
     takes_model: true,
@@ -37,10 +41,15 @@ const TEXT: &str = "Once upon a time there was a little girl who lived in a smal
 const DECISIVE: f64 = 1.0;
 
 fn run(options: &Options) -> Outcome {
-    let machine = look_at_machine()?;
+    // Before any thread is started: the attempts are made in copies of this process.
+    let attempts = attempts::all(options.sandbox != Sandbox::Off);
+    let mut machine = look_at_machine()?;
+    machine.push(("fence", fence_line(options, &attempts)));
+    require_fence(options, &attempts)?;
     let checks = if options.model.is_some() { Some(check_model(options)) } else { None };
     if options.json {
         let mut report = json!({ "machine": machine.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>() });
+        report["fence"] = attempts.iter().map(attempt_json).collect();
         if let Some(checks) = &checks {
             report["verdict"] = json!(if checks.iter().all(|c| c.ok) { "verified" } else { "off" });
             report["checks"] = checks.iter().map(Check::json).collect();
@@ -77,6 +86,45 @@ fn look_at_machine() -> Outcome<Vec<(&'static str, String)>> {
     let zones = thermal::zones();
     facts.push(("temperature", if zones.is_empty() { "not reported".to_owned() } else { zones.join(", ") }));
     Ok(facts)
+}
+
+/// What the fence around a loaded model refuses here, found by trying.
+fn fence_line(options: &Options, attempts: &[Attempt]) -> String {
+    let names = |wanted: fn(&Answer) -> bool| {
+        attempts.iter().filter(|a| wanted(&a.answer)).map(|a| a.name).collect::<Vec<_>>().join(", ")
+    };
+    let mut line = fence::describe();
+    if options.sandbox == Sandbox::Off {
+        line.push_str(", not used (--sandbox off)");
+    }
+    let refused = names(|a| matches!(a, Answer::Refused(_)));
+    let possible = names(|a| *a == Answer::Possible);
+    let untried = names(|a| matches!(a, Answer::Untried(_)));
+    for (what, names) in [("refused", refused), ("possible", possible), ("not tried", untried)] {
+        if !names.is_empty() {
+            line.push_str(&format!("; {what}: {names}"));
+        }
+    }
+    line
+}
+
+/// With `--sandbox require` every attempt must be refused.
+fn require_fence(options: &Options, attempts: &[Attempt]) -> Outcome {
+    let gap = attempts.iter().find(|a| options.sandbox == Sandbox::Require && a.answer == Answer::Possible);
+    match gap {
+        Some(gap) => Err(Failure::new(Code::Unavailable, format!("--sandbox require: {} is possible here", gap.name))
+            .remedy("--sandbox on goes on with what there is")),
+        None => Ok(()),
+    }
+}
+
+fn attempt_json(attempt: &Attempt) -> Value {
+    let (answer, why) = match &attempt.answer {
+        Answer::Refused(why) => ("refused", Some(why)),
+        Answer::Possible => ("possible", None),
+        Answer::Untried(why) => ("not tried", Some(why)),
+    };
+    json!({ "attempt": attempt.name, "answer": answer, "why": why })
 }
 
 /// How many threads are the default: as `trill tune` found, which is done here if nobody did.
@@ -174,8 +222,8 @@ fn check_logits(options: &Options, opened: &Opened, machine: &mut Machine, voice
             I2sLayout::X86 => (I2sLayout::Arm64, "arm64"),
             I2sLayout::Arm64 => (I2sLayout::X86, "x86"),
         };
-        let options = Options { i2s: other, ..options.clone() };
-        let (mut machine, _) = generate::load(&options, &mut engine::open(&options)?)?;
+        let options = Options { i2s: other, threads: Some(machine.pool.threads()), ..options.clone() };
+        let (mut machine, _) = generate::load(&options, &mut opened.again(&options)?)?;
         let (under_other, _) = score(&mut machine, &tokens)?;
         if under_other < nll - DECISIVE {
             let what =

@@ -14,6 +14,7 @@ mod quantize;
 mod run;
 mod tokenize;
 mod tune;
+mod verify;
 
 use crate::cli::Set;
 use crate::exit::Outcome;
@@ -24,7 +25,7 @@ use std::ffi::OsStr;
 pub(crate) use {
     bench::BENCH, chat::CHAT, convert::CONVERT, detokenize::DETOKENIZE, doctor::DOCTOR, inspect::INSPECT,
     logits::LOGITS, pack::PACK, perplexity::PERPLEXITY, plan::PLAN, quantize::QUANTIZE, run::RUN, tokenize::TOKENIZE,
-    tune::TUNE,
+    tune::TUNE, verify::VERIFY,
 };
 
 /// A command.
@@ -61,6 +62,7 @@ pub(crate) static ALL: &[&Command] = &[
     &PACK,
     &DOCTOR,
     &TUNE,
+    &VERIFY,
 ];
 
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {

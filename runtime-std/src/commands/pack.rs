@@ -1,9 +1,11 @@
 //! `trill pack IN OUT`: a model in the layouts that the kernels read fastest.
 
 use super::Command;
+use crate::authentic;
 use crate::destination::Destination;
 use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::host::affinity::Cores;
 use crate::host::clock::Stopwatch;
 use crate::host::threads::Pool;
@@ -83,18 +85,20 @@ fn run(options: &Options) -> Outcome {
     let threads = options.threads.unwrap_or_else(|| cores.threads());
     let head = head_name(&opened.gguf, &model.hparams);
     let kernels = cpu::kernels()?;
+    fence::close(options)?;
     let interleave = interleaves(options, &opened, &kernels, threads)?;
     let wish =
         Wish { head: options.pack_head, sketch: !options.no_sketch, skip: options.ffn_skip, interleave, threads };
     let mut plans = plan(&opened.gguf, &model.hparams, head, wish).map_err(|f| f.about(input))?;
     let speeds = choose_layouts(options, &kernels, threads, &mut plans)?;
-    let sha256 = write::sha256(opened.file.bytes, options.verbosity)?;
+    let sha256 = authentic::sha256(opened.file.bytes, options.verbosity)?;
     let target = options.pack_for.map_or_else(|| format!("measured with {}", kernels.name()), |t| t.name().into());
     let head_type = plans.iter().find(|p| p.name == head).map_or("", |p| p.ty.info().name);
     let sketch = plans.iter().any(|p| matches!(p.fate, Fate::Sketch(_)));
     let provenance = Provenance { source: &sha256, target: &target, head: head_type, sketch };
     let packed = write::write(&opened.gguf, &plans, &provenance, &to, threads, options.verbosity)?;
-    let again = engine::open_to_read(&Options { model: Some(output.to_owned()), ..options.clone() })?;
+    let plain = Options { model: Some(output.to_owned()), sha256: None, key: None, ..options.clone() };
+    let again = engine::open_to_read(&plain)?;
     let new = load(&again)?;
     let pool = Pool::new(threads, &cores);
     let cost = measure(&opened, &model, &new, &kernels, &pool, head);

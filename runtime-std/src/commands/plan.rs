@@ -3,6 +3,7 @@
 use super::Command;
 use crate::engine::{self, Setup};
 use crate::exit::Outcome;
+use crate::fence;
 use crate::host::affinity::Cores;
 use crate::host::memory::{self, Limits, size};
 use crate::options::Options;
@@ -43,6 +44,7 @@ struct Report {
 fn run(options: &Options) -> Outcome {
     let opened = engine::open(options)?;
     let setup = Setup::new(options, &opened, &Cores::find(), crate::generate::LOGIT_ROWS)?;
+    fence::close(options)?;
     let estimate = Estimate::new(options, &opened, &|model, carver| {
         crate::generate::measure(options, &opened, model.hparams.n_vocab, carver)
     })?;

@@ -4,6 +4,7 @@ use super::Command;
 use crate::destination::Destination;
 use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::gguf_write::{Metadata, Record, Writer};
 use crate::host::clock::Stopwatch;
 use crate::host::{affinity, memory, signal};
@@ -69,6 +70,7 @@ fn run(options: &Options) -> Outcome {
     let to = Destination::find(options, output, &file.identity())?;
     let plans = plan(&model, &wish).map_err(|f| f.about(input))?;
     signal::catch_interrupts();
+    fence::close(options)?;
     let (done, bytes) = write(options, &model, &wish, &plans, input, &to)?;
     report(options, output, file.length, bytes, &done, clock.seconds())
 }

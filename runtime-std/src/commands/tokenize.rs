@@ -3,6 +3,7 @@
 use super::Command;
 use crate::engine::{self, Opened};
 use crate::exit::{Code, Failure, Outcome};
+use crate::fence;
 use crate::generate::encode;
 use crate::input;
 use crate::options::Options;
@@ -24,18 +25,20 @@ pub(crate) const TOKENIZE: Command = Command {
 };
 
 fn run(options: &Options) -> Outcome {
+    let mut source = input::source(options)?;
     let opened = engine::open(options)?;
+    fence::close(options)?;
     let tokenizer = load(&opened)?;
     let add_bos = !options.no_bos && tokenizer.add_bos();
     let how = EncodeOptions { add_bos, parse_special: options.parse_special };
     let mut ids = Vec::new();
     if !options.jsonl {
-        encode(&tokenizer, &input::text(options)?, how, &mut ids)?;
+        encode(&tokenizer, &input::rest(&mut *source)?, how, &mut ids)?;
         let line = if options.json { json_line(&ids) } else { join(&ids, " ") + "\n" };
         return crate::report::text::print(&line);
     }
     json_lines(
-        options,
+        source,
         |line| serde_json::from_slice(line),
         |text: String, out| {
             ids.clear();
@@ -51,18 +54,14 @@ pub(super) fn load(opened: &Opened) -> Outcome<Tokenizer<'static>> {
     engine::carve(|carver| opened.tokenizer(carver))
 }
 
-/// Reads a JSON value from each line of the input and writes what `answer` makes of it.
+/// Reads a JSON value from each line of `source` and writes what `answer` makes of it.
 pub(super) fn json_lines<T>(
-    options: &Options,
+    source: Box<dyn BufRead>,
     read: fn(&[u8]) -> serde_json::Result<T>,
     mut answer: impl FnMut(T, &mut String) -> Outcome,
 ) -> Outcome {
     let mut out = Screen::json();
     let mut line_out = String::new();
-    let source: Box<dyn BufRead> = match (&options.prompt, &options.file) {
-        (None, None) => Box::new(std::io::stdin().lock()),
-        _ => Box::new(std::io::Cursor::new(input::text(options)?)),
-    };
     for (i, line) in source.split(b'\n').enumerate() {
         let line = line.map_err(|e| Failure::new(Code::Io, format!("standard input: {e}")))?;
         if line.trim_ascii().is_empty() {

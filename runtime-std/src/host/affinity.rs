@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// A core as the system describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +27,13 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// Looks at the machine.
+    /// Looks at the machine, the first time that it is asked.
     pub(crate) fn find() -> Cores {
+        static FOUND: OnceLock<Cores> = OnceLock::new();
+        FOUND.get_or_init(Cores::look).clone()
+    }
+
+    fn look() -> Cores {
         let allowed = allowed_cpus();
         let cores = allowed.iter().map(|&cpu| describe(Path::new("/sys/devices/system/cpu"), cpu)).collect();
         Cores { big: big_cores(cores), allowed: allowed.len(), quota: quota() }

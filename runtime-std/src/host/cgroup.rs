@@ -1,6 +1,7 @@
 //! Control groups: the share of the machine that a container, a service manager or a login session gives us.
 //! Version 1 and version 2 may be mounted side by side; a group is bound by every group above it.
 
+use super::kept;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ pub(crate) fn version_2() -> Vec<PathBuf> {
 
 /// Bytes that the tightest group still gives; `None` where no group has a limit.
 pub(crate) fn memory_left() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = kept::read("/proc/self/cgroup").unwrap_or_default();
     memory_left_in(Path::new(ROOT), &own)
 }
 
@@ -38,7 +39,7 @@ fn upwards(root: &Path, path: &str) -> Vec<PathBuf> {
 }
 
 fn memory_left_in(root: &Path, own: &str) -> Option<u64> {
-    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let number = |path: PathBuf| kept::read(path).ok()?.trim().parse::<u64>().ok();
     let version_2 = hierarchy_2(root, own).into_iter().filter_map(|folder| {
         // Above `memory.high` a group is slowed down until it gives memory back: as good as a limit.
         let limits = ["memory.max", "memory.high"].map(|name| number(folder.join(name)));
@@ -59,7 +60,7 @@ fn memory_left_in(root: &Path, own: &str) -> Option<u64> {
 
 /// Memory used less the pages of files, which the kernel can drop; those of our own model are among them.
 fn in_use(folder: &Path, used: u64, prefix: &str) -> u64 {
-    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let stat = kept::read(folder.join("memory.stat")).unwrap_or_default();
     let field = |name: &str| {
         let name = format!("{prefix}{name} ");
         stat.lines().find_map(|l| l.strip_prefix(&name)?.trim().parse::<u64>().ok()).unwrap_or(0)

@@ -1,7 +1,7 @@
 //! Working memory: one anonymous mapping, reserved before anything is loaded.
 
+use super::kept;
 use crate::exit::{Code, Failure, Outcome, reason};
-use std::fs;
 use std::sync::OnceLock;
 
 /// A block of zeroed memory that starts on a page.
@@ -104,14 +104,14 @@ pub(crate) struct Resident {
 impl Resident {
     /// The counts now.
     pub(crate) fn read() -> Option<Resident> {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let status = kept::read("/proc/self/status").ok()?;
         let (peak, file) = (kib_field(&status, "VmHWM:")?, kib_field(&status, "RssFile:")?);
         Some(Resident { peak: peak.saturating_sub(file), file })
     }
 }
 
 fn free_memory() -> Option<u64> {
-    kib_field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+    kib_field(&kept::read("/proc/meminfo").ok()?, "MemAvailable:")
 }
 
 /// The bytes of a line like `MemAvailable:   123 kB`.
@@ -141,8 +141,14 @@ pub(crate) type Resource = libc::c_int;
 
 /// Bytes of address space that this process has.
 fn address_space() -> Option<u64> {
-    let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split_whitespace().next()?.parse().ok()?;
+    let pages: u64 = kept::read("/proc/self/statm").ok()?.split_whitespace().next()?.parse().ok()?;
     pages.checked_mul(page_size() as u64)
+}
+
+/// Threads of this process.
+pub(crate) fn threads() -> Option<usize> {
+    let status = kept::read("/proc/self/status").ok()?;
+    status.lines().find_map(|l| l.strip_prefix("Threads:")?.trim().parse().ok())
 }
 
 static AT_START: OnceLock<u64> = OnceLock::new();
@@ -156,7 +162,7 @@ pub(crate) fn start() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
     // The first stack holds the arguments, whatever their length: it is counted with the stacks.
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = kept::read("/proc/self/status").unwrap_or_default();
     let (all, stack) = (kib_field(&status, "VmSize:"), kib_field(&status, "VmStk:"));
     let _ = AT_START.set(all.unwrap_or(0).saturating_sub(stack.unwrap_or(0)));
 }

@@ -75,7 +75,7 @@ pub(crate) fn forget(file: &File) {
 }
 
 impl ModelFile {
-    /// Bytes that are part of the program.
+    /// Bytes that are part of the program, or in memory already.
     pub(crate) fn in_program(bytes: &'static [u8]) -> ModelFile {
         ModelFile { bytes, length: bytes.len() as u64, file: None }
     }

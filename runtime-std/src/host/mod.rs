@@ -3,10 +3,13 @@
 
 pub(crate) mod affinity;
 pub(crate) mod allocations;
+pub(crate) mod attempts;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod fence;
 pub(crate) mod files;
+pub(crate) mod kept;
 pub(crate) mod memory;
 pub(crate) mod mmap;
 pub(crate) mod signal;

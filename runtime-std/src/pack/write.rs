@@ -244,26 +244,3 @@ fn same_weights(plan: &Plan<'_>, packed: &Matrix<'_>) -> bool {
         x == y
     })
 }
-
-/// SHA-256 of `bytes`, in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8], verbosity: Verbosity) -> Outcome<String> {
-    let mut progress = Progress::new("reading", "bytes", bytes.len(), verbosity);
-    let mut digest = Sha256::new();
-    for (i, chunk) in bytes.chunks(1 << 24).enumerate() {
-        digest.update(chunk);
-        progress.update(i << 24);
-        stop_if_interrupted()?;
-    }
-    Ok(digest.finalize().iter().map(|b| format!("{b:02x}")).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digests() {
-        let hex = sha256(b"abc", Verbosity::Quiet).unwrap();
-        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    }
-}

@@ -21,7 +21,7 @@ mod tests;
 
 pub(crate) use format::Owner;
 pub(crate) use log::BUFFER_BYTES;
-pub(crate) use place::automatic;
+pub(crate) use place::{automatic, folder};
 
 use crate::exit::reason;
 use crate::host::clock::fresh_seed;

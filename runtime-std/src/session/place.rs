@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const NAME_BYTES: usize = 40;
 
 /// `$XDG_STATE_HOME/trill/sessions`, by default `~/.local/state/trill/sessions`; made if it is not there.
-fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
     let folder = state.join("trill/sessions");

@@ -6,6 +6,7 @@ mod text;
 use super::Command;
 use crate::engine::{self, Opened, Setup};
 use crate::exit::Outcome;
+use crate::fence;
 use crate::host::affinity::Cores;
 use crate::options::Options;
 use crate::plan::{Estimate, Plan};
@@ -35,11 +36,10 @@ struct Findings {
 
 fn run(options: &Options) -> Outcome {
     let opened = engine::open(options)?;
-    let findings = Findings {
-        hparams: opened.hparams(),
-        memory: memory(options, &opened),
-        tokenizer: engine::carve(|carver| opened.tokenizer(carver)),
-    };
+    let memory = memory(options, &opened);
+    fence::close(options)?;
+    let findings =
+        Findings { hparams: opened.hparams(), memory, tokenizer: engine::carve(|carver| opened.tokenizer(carver)) };
     if options.json {
         return report::json::print(&json::report(options, &opened, &findings));
     }

@@ -7,7 +7,7 @@ mod read;
 mod write;
 
 pub(crate) use read::{if_regular, limited, next_data, regular, text, whole};
-pub(crate) use write::{Access, Output, Target, discard_all};
+pub(crate) use write::{Access, Output, Target, discard_all, folder_of};
 
 use crate::exit::{Code, Failure, reason};
 use std::fs::{FileType, Metadata};

@@ -48,6 +48,12 @@ pub(crate) struct Target {
     there: Option<fs::Metadata>,
 }
 
+/// The folder that a file lies in, or will: links are followed, whether or not they lead to something.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
+    let place = follow(path).unwrap_or_else(|_| path.to_owned());
+    place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
 impl Target {
     /// Finds the place that `path` names. If that is a symbolic link, the place is where it leads: that file is
     /// replaced, and the link stays.
