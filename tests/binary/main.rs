@@ -14,4 +14,7 @@ mod run;
 mod sessions;
 mod smollm2;
 mod stories;
+#[path = "../common/template_bombs.rs"]
+mod template_bombs;
+mod templates;
 mod tune;
