@@ -48,7 +48,7 @@ impl Conversation {
         let form = hash(&[source, &bos, &eos]);
         let (messages, note) = (Vec::new(), None);
         let mut new = Conversation { template, bos, system, messages, form, note, stop_text, stop_token: None };
-        new.stop_token = new.turn_end(tokenizer);
+        new.stop_token = new.turn_end(tokenizer)?;
         Ok(new)
     }
 
@@ -64,16 +64,24 @@ impl Conversation {
     }
 
     /// The special token that the template puts behind an answer.
-    fn turn_end(&self, tokenizer: &Tokenizer<'_>) -> Option<u32> {
+    fn turn_end(&self, tokenizer: &Tokenizer<'_>) -> Outcome<Option<u32>> {
         const ANSWER: &str = "trill-answer";
         let message = |role, content: &str| Message { role, content: content.to_owned() };
         let talk = [message(Role::User, "a"), message(Role::Assistant, ANSWER)];
-        // A template that refuses this conversation tells nothing, and then the vocabulary's ends must do.
-        let rendered = self.template.render(&talk, false, &|_| false).ok()?;
-        let rest = rendered.after(ANSWER)?.trim_start();
+        let rendered = match self.template.render(&talk, false, &|_| false) {
+            Ok(rendered) => rendered,
+            Err(refused) if refused.always => return Err(refused.failure),
+            // A template that refuses this conversation tells nothing, and then the vocabulary's ends must do.
+            Err(_) => return Ok(None),
+        };
+        let Some(rest) = rendered.after(ANSWER).map(str::trim_start) else { return Ok(None) };
         let mut ids = Vec::new();
-        encode(tokenizer, rest.as_bytes(), EncodeOptions { add_bos: false, parse_special: true }, &mut ids).ok()?;
-        ids.first().copied().filter(|&id| matches!(tokenizer.kind(id), Some(Kind::Control | Kind::UserDefined)))
+        let options = EncodeOptions { add_bos: false, parse_special: true };
+        if encode(tokenizer, rest.as_bytes(), options, &mut ids).is_err() {
+            return Ok(None);
+        }
+        let ends = |&id: &u32| matches!(tokenizer.kind(id), Some(Kind::Control | Kind::UserDefined));
+        Ok(ids.first().copied().filter(ends))
     }
 
     /// A hash of what every conversation of this form begins with: the template and the system message.

@@ -44,7 +44,7 @@ pub fn template(source: &str, messages: &[&str]) -> Result<Vec<(bool, String)>, 
     let messages: Vec<Message> =
         messages.iter().zip(roles).map(|(content, role)| Message { role, content: (*content).to_owned() }).collect();
     let template = Template::new(source, "<s>", "</s>")?;
-    let rendered = template.render(&messages, true, &|text| text.contains("<|"))?;
+    let rendered = template.render(&messages, true, &|text| text.contains("<|")).map_err(Failure::from)?;
     let parts = rendered.parts().into_iter().map(|part| match part {
         crate::template::Part::Template(text) => (true, text.to_owned()),
         crate::template::Part::Quoted(text) => (false, text.to_owned()),

@@ -21,6 +21,9 @@ mod run;
 mod sessions;
 mod smollm2;
 mod stories;
+#[path = "../common/template_bombs.rs"]
+mod template_bombs;
+mod templates;
 mod terminal;
 mod tune;
 mod verify;

@@ -1,0 +1,106 @@
+"""Small templates, each with one or two constructs, for templates.py --golden."""
+
+VARIABLES = {
+    "s": "Hello, World", "u": "é川\U0001f30a x", "e": "", "n": 7, "m": -3, "f": 2.5, "t": True, "no": None,
+    "l": [3, 1, 2], "w": ["b", "A", "c"], "d": {"b": 1, "a": [1, {"x": None}], "C": "z"},
+    "msgs": [{"role": "user", "content": "hi", "n": 2}, {"role": "bot", "content": "yo", "n": 1},
+             {"role": "user", "content": "", "n": 3}],
+}
+
+
+def each(form, *parts):
+    return [form.replace("@", p) for p in parts]
+
+
+CASES = [
+    # Whitespace.
+    *each("a\n  {@ if t @}\n  b\n  {@ endif @}\nc".replace("@", "%"), ""),
+    "a \n {%- if t -%} \n b \n {%- endif -%} \n c", "x {%+ if t %}\n y{% endif +%}\n z", "a\n  {# c #}\nb",
+    "a {#- c -#} b", "  {# x #} y", "{{ 1 }}\n{{ 2 }}\n", "a\n\n", "  {% set x = 1 %}  {{ x }}\n", "a{{- ' b ' -}}c",
+    "a\n{{- 1 }}", "{% raw %} {{ x }} {% y %} {% endraw %}z", "{%- raw -%}  {{ x }}  {%- endraw -%}  z",
+    "a\n   {% raw %}\n b{% endraw %}\nc", "{{ '}}' }}{{ {'a': {'b': 1}} }}", "a\r\nb\rc{{ 1 }}\r\n", "{% if t %}x{% endif %}\n\n\ny",
+    "\t {%- for i in l -%} {{ i }} {%- endfor %} .", "{% for i in l %}\n{{ i }}\n{% endfor %}\nend",
+    "{%+ set a = 1 +%}\nb", "a  {%- set b = 1 %}\nc", "{{ 1 -}} \n\n x", "{{- 1 +}}", "{# a #}{# b #}\n\nc", "a{# unclosed",
+    "{{ 1 ", "{% if t %}", "{% endif %}", "{% if %}x{% endif %}", "{% frob %}", "}} %} #}", "{ {", "{{}}", "{",
+    # Literals and operators.
+    *each("{{ @ }}", "1_000", "0x1F", "0b101", "0o17", "1.5", "1e3", "1.5e-7", "1e16", "1e15", "123456789.123", "0.1 + 0.2",
+          "'a' 'b'", "'\\n\\t\\x41\\u00e9\\\\\\''", "\"a'b\"", "'\\q'", "[1, 'a', None, True, 2.0]", "(1,)", "()", "(1, 2)", "1, 2",
+          "{'a': 1, 2: [3]}", "{}", "[]", "true", "True", "none", "1 + 2 * 3", "(1 + 2) * 3", "7 // 2", "-7 // 2", "7 % 3", "-7 % 3",
+          "7 / 2", "4 / 2", "2 ** 10", "2 ** -1", "2 ** 3 ** 2", "-2 ** 2", "1 - 1 - 1", "10 / 2 / 5", "'a' ~ 1 ~ none", "1 + 2 ~ 3",
+          "'a' + 'b' * 3", "3 * 'ab'", "[1] + [2]", "[0] * 3", "(1,) + (2,)", "'a' + 1", "1 + none", "x + 1", "x", "x.y", "x.y.z", "-x",
+          "- - 3", "+3", "not t", "not not e", "1 < 2 < 3", "1 < 3 < 2", "(1 < 2) == true", "1 == 1.0", "True == 1", "'a' < 'b'", "1 < 'a'",
+          "[1, 2] < [1, 3]", "'ell' in s", "3 in l", "'b' in d", "'z' not in d", "not 'z' in d", "1 in x", "1 in 5", "t and e", "e or 'x'",
+          "t or x.y", "1 if t else 2", "1 if e", "1 if e else 2 if t else 3", "(1 if e) is defined", "x == y", "none == x", "7.0 // 2",
+          "7.5 % 2", "1 // 0", "1 % 0", "1.0 / 0", "'%s and %d' % ('a', 3)", "'%5.2f|%-5s|%05d|%x|%r' % (2.345, 'ab', 42, 255, 'q')",
+          "'%(a)s %(b)03d' % {'a': 1, 'b': 2}", "'%s' % 'x'", "'%s%%' % 5", "'%d' % 'x'", "'%s %s' % 'x'", "'%e %g %G' % (12345.678, 0.00001, 1e20)",
+          "'%+d % d' % (3, 4)", "'%c%c' % ('a', 66)", "'%10s|%.2s' % ('abc', 'abc')", "'%i' % 3.9", "1 is number and 2", "[1, 2][0]",
+          "'abc'[1]", "'abc'[-1]", "'abc'[9] is defined", "u[1]", "u[-1]", "l[5] is defined", "d['b']", "d.b", "d.nope is defined", "d['x'].y",
+          "s[1:4]", "s[:-2]", "s[::-1]", "s[::2]", "u[1:3]", "u[-3:]", "l[1:]", "l[::-1]", "l[5:]", "(1, 2, 3)[:2]", "none[1:] is defined",
+          "s[10:2:-3]", "l[-100:100]", "s.0", "l.0", "msgs[0].role", "msgs[0]['role']", "msgs[-1].n", "d.a[1].x", "d.a.1.x"),
+    # Printing.
+    *each("{{ @ }}", "[s, u, e]", "['it\\'s', \"q\\\"\", 'a\\nb', '\\x00\\x7f\\u200b']", "d", "[none, true, 1.0, -0.0, 1e100, 1e-5, 0.0001]", "(1, (2,))",
+          "{'a': 'b'}.items()", "d.keys()", "d.values()", "range(3)", "range(1, 10, 3)", "'a'.encode()", "u.encode('utf-8')", "[x]", "namespace(a=1)",
+          "dict(a=1, b=[2])", "dict([('a', 1)])", "1e22", "123456789012345678", "0.1", "1/3", "100.0", "{1: 2, none: 3, (1, 2): 4}", "['\\u2028', '\\ud7ff']"),
+    # Tests.
+    *[f"{{{{ {v} is {t} }}}}" for v in ("s", "n", "f", "t", "no", "l", "d", "x", "(1, 2)", "range(2)", "d.items()", "s.upper", "range")
+      for t in ("string", "number", "integer", "float", "boolean", "none", "defined", "undefined", "mapping", "sequence",
+                "iterable", "callable", "true", "false")],
+    *each("{{ @ }}", "4 is even", "4 is odd", "9 is divisibleby 3", "9 is divisibleby(2)", "'a' is lower", "'A' is upper", "1 is in l", "1 is in(l)",
+          "s is eq 'x'", "1 is lt 2", "1 is ge(2)", "1 is sameas 1", "true is sameas true", "none is sameas none", "l is sameas l", "1 is equalto 1",
+          "x is not defined", "n is not none and t", "n is defined and s is string", "'upper' is filter", "'defined' is test", "1 is nope",
+          "n is gt 3 and n is lt 9", "not n is none", "1 is ne 2", "s is not string or t", "'<' | escape is escaped"),
+    # Methods.
+    *each("{{ @ }}", "' a '.strip()", "'xxaxx'.strip('x')", "'  a '.lstrip() ~ '|'", "' a  '.rstrip() ~ '|'", "'abcba'.lstrip('ab')", "'a b  c'.split()",
+          "' a b '.split()", "'a,b,,c'.split(',')", "'a,b,c'.split(',', 1)", "'a b c'.split(none, 1)", "'a,b,c'.rsplit(',', 1)", "' a b c '.rsplit(none, 1)",
+          "'a b c'.split(maxsplit=1)", "''.split()", "''.split(',')", "'a'.split('')", "'a\\nb\\r\\nc'.splitlines()", "'a\\nb\\n'.splitlines(true)", "'a=b=c'.partition('=')",
+          "'a=b=c'.rpartition('=')", "'a'.partition('x')", "'a'.rpartition('x')", "s.startswith('He')", "s.startswith(('x', 'H'))", "s.endswith('d')", "s.startswith('W', 7)",
+          "'abc'.removeprefix('a')", "'abc'.removesuffix('c')", "'abc'.removesuffix('')", "'abab'.replace('a', 'x')", "'abab'.replace('a', 'x', 1)", "'ab'.replace('', '-')",
+          "','.join(['a', 'b'])", "','.join('ab')", "','.join([1])", "s.find('o')", "s.rfind('o')", "s.find('zz')", "s.index('W')", "s.index('zz')", "s.find('o', 5)",
+          "u.find('x')", "s.count('l')", "'aaa'.count('')", "s.upper()", "s.lower()", "'straße'.upper()", "'hELLO wORLD'.capitalize()", "'hello-world it\\'s'.title()", "s.swapcase()",
+          "'a'.center(4) ~ '|'", "'ab'.center(5, '*')", "'a'.ljust(3, '.')", "'a'.rjust(3)", "'-5'.zfill(4)", "'a\\tb'.expandtabs(4)", "'{} {}'.format(1, 'a')",
+          "'{1} {0} {x}'.format(1, 2, x=3)", "'{:>5}|{:<5}|{:^5}|{:*^7}'.format(1, 2, 3, 'a')", "'{:.2f} {:05d} {:,} {:x} {:#x} {:+}'.format(2.345, 42, 1234567, 255, 255, 3)",
+          "'{{}} {0!r}'.format('a')", "'{0[a]} {0.b}'.format({'a': 1})", "'{:e} {:g} {:%}'.format(12345.678, 0.5, 0.25)", "'{}'.format()", "'{a}'.format()", "'{:d}'.format('a')",
+          "'{:.3}'.format('abcdef')", "'{:.3}'.format(3.14159)", "'abc'.isalpha()", "'a1'.isalnum()", "'12'.isdigit()", "'1.2'.isdigit()", "' '.isspace()", "'Ab'.isupper()", "'ab'.islower()",
+          "'a_1'.isidentifier()", "''.isalpha()", "'é'.isascii()", "'a'.encode('utf-8').decode('utf-8')", "s.nope is defined", "s.nope()", "d.get('b')", "d.get('q')", "d.get('q', 5)",
+          "d.items() | list", "d.keys() | list", "d.values() | list", "d.pop('b')", "d.update({})", "l.append(4)", "l.index(2)", "l.count(1)", "l.copy()", "d.copy()", "(1, 2).index(2)", "x.foo()",
+          "d.nope()", "'abc'.casefold()", "u.upper()", "'ab'.isprintable()", "l.sort()", "s.format(1)", "none.strip()"),
+    # Filters.
+    *each("{{ @ }}", "x | default('q')", "e | default('q')", "e | default('q', true)", "no | default('q', boolean=true)", "x | d", "l | length", "u | length", "d | count", "5 | length", "x | length",
+          "s | upper", "s | lower", "'heLLO' | capitalize", "'foo-bar (baz) it\\'s' | title", "' x ' | trim", "'xax' | trim('x')", "n | string", "none | string", "'ab' | list", "d | list", "l | first", "l | last",
+          "e | first is defined", "[] | last is defined", "l | join", "l | join('-')", "msgs | join(', ', attribute='role')", "w | join('')", "l | reverse | list", "s | reverse", "l | sort", "w | sort",
+          "w | sort(case_sensitive=true)", "l | sort(reverse=true)", "msgs | sort(attribute='n') | map(attribute='n') | list", "['a', 1] | sort", "d | dictsort", "d | dictsort(true)", "{'a': 2, 'b': 1} | dictsort(by='value')",
+          "d | dictsort(reverse=true)", "['a', 'A', 'b'] | unique | list", "msgs | unique(attribute='role') | map(attribute='n') | list", "l | min", "l | max", "w | max", "[] | max is defined", "l | sum", "msgs | sum(attribute='n')",
+          "[[1], [2]] | sum(start=[])", "msgs | map(attribute='content') | list", "w | map('upper') | list", "msgs | map(attribute='q', default=0) | list", "l | map('string') | join('+')", "[0, 1, ''] | select | list", "l | select('odd') | list",
+          "l | reject('gt', 1) | list", "msgs | selectattr('role', 'equalto', 'user') | list | length", "msgs | selectattr('content') | list | length", "msgs | rejectattr('role', 'eq', 'user') | map(attribute='content') | first",
+          "msgs | groupby('role')", "msgs | groupby('n') | map(attribute=0) | list", "l | batch(2) | list", "l | batch(2, 'x') | list", "range(7) | slice(3) | list", "range(7) | slice(3, 'x') | list", "-3 | abs", "-2.5 | abs", "'42' | int", "'x' | int", "'x' | int(7)",
+          "'3.9' | int", "3.9 | int", "'ff' | int(base=16)", "'0x1f' | int(0, 16)", "none | int", "'1.5' | float", "'x' | float", "2.567 | round", "2.567 | round(2)", "2.5 | round", "3.5 | round", "2.1 | round(method='ceil')", "2.19 | round(1, 'floor')",
+          "5 | round", "1234 | round(-2)", "1250 | round(-2)", "none | select | list", "none | map('upper') | list", "none | selectattr('a') | list", "'a' | replace('a', 'b')", "'aaa' | replace('a', 'b', 2)", "'a\\nb\\n\\nc' | indent", "'a\\nb' | indent(2, true)", "'a\\n\\nb' | indent(2, blank=true)", "'a\\nb' | indent('> ')", "'a\\n' | indent",
+          "'foo bar baz qux' | truncate(9)", "'foo bar baz qux' | truncate(9, true)", "'foo bar' | truncate(5, leeway=0)", "'foo bar baz' | truncate(11)", "'a b, c' | wordcount", "'a' | center(5) ~ '|'", "'<a href=\"x\">\\'&' | escape", "'<' | e | e", "'<' | forceescape",
+          "('<b>' | safe) + '<i>'", "'<i>' + ('<b>' | safe)", "('<b>' | safe) ~ '<i>'", "'a b/c?&é' | urlencode", "{'a b': 'c/d', 'e': 1} | urlencode", "'%s-%d' | format('a', 3)", "'%(x)s' | format(x=1)", "d | items | list", "x | items | list", "s | nope", "l | attr('x') is defined",
+          "d | attr('b') is defined", "d | tojson", "d | tojson(indent=2)", "d | tojson(indent=0)", "d | tojson(separators=(',', ':'))", "u | tojson(ensure_ascii=true)", "u | tojson", "{'b': 1, 'a': 2} | tojson(sort_keys=true)", "'a\"\\n\\x01\\\\/<' | tojson", "x | tojson", "{1: true, none: 1.0} | tojson",
+          "(1, 2) | tojson", "range(2) | tojson", "[[], {}] | tojson(indent=1)", "d | tojson(indent='\\t')", "1e20 | tojson", "s | upper | lower | length", "-1 | abs", "(-1) | abs", "l | map('frob') | list", "[3, 1] | sort | first", "d.items() | sort", "l | list is sequence",
+          "msgs | map(attribute='content') | join(',')", "msgs | selectattr('n', 'gt', 1) | map(attribute='n') | join(',')", "s | list | length", "s | select('upper') | join", "d | length", "(l | map('string')) is iterable"),
+    # Statements.
+    "{% for i in l %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.depth }};{% endfor %}",
+    "{% for i in l %}{{ loop.previtem }}<{{ i }}>{{ loop.nextitem }} {% endfor %}", "{% for i in l %}{{ loop.cycle('a', 'b') }}{% endfor %}",
+    "{% for i in [1, 1, 2] %}{{ loop.changed(i) }}{% endfor %}", "{% for i in [] %}x{% else %}none{% endfor %}", "{% for i in x %}a{% else %}b{% endfor %}",
+    "{% for i in none %}{% endfor %}", "{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}", "{% for a, b in [(1, 2), [3, 4]] %}{{ a }}{{ b }}{% endfor %}", "{% for a, b in [(1, 2, 3)] %}{% endfor %}",
+    "{% for (a, b), c in [((1, 2), 3)] %}{{ a }}{{ b }}{{ c }}{% endfor %}",
+    "{% for i in l if i > 1 %}{{ i }}{{ loop.length }}{% endfor %}", "{% for i in l if i > 5 %}{% else %}no{% endfor %}", "{% for c in u %}[{{ c }}]{% endfor %}", "{% for k in d %}{{ k }}{% endfor %}",
+    "{% for i in range(10) %}{% if i == 3 %}{% continue %}{% endif %}{% if i == 5 %}{% break %}{% endif %}{{ i }}{% endfor %}", "{% for i in l %}{% set q = i %}{% endfor %}{{ q is defined }}",
+    "{% set q = 0 %}{% for i in l %}{% set q = q + i %}{{ q }},{% endfor %}{{ q }}", "{% if t %}{% set q = 1 %}{% endif %}{{ q }}", "{% set ns = namespace(q=0) %}{% for i in l %}{% set ns.q = ns.q + i %}{% endfor %}{{ ns.q }}{{ ns.z is defined }}",
+    "{% set d.b = 1 %}", "{% set a, b = 1, 2 %}{{ a + b }}", "{% set a = 1, 2 %}{{ a }}", "{% set a, b = [1] %}", "{% set x %}a{{ 1 }}b{% endset %}{{ x }}", "{% set x | upper %}a{{ 1 }}b{% endset %}{{ x }}", "{% set x %}{% set y = 1 %}{% endset %}{{ y is defined }}",
+    "{% for i in [1, 2] %}{% for j in [1, 2] %}{{ loop.index }}{{ i }}{{ j }} {% endfor %}{{ loop.index }}{% endfor %}", "{% for i in [1, 2] %}{% set o = loop %}{% for j in 'ab' %}{{ o.index }}{{ loop.last }}{% endfor %}{% endfor %}", "{{ loop is defined }}",
+    "{% for i in [[1, [2]], [3]] recursive %}{% if i is iterable %}({{ loop(i) }}){% else %}{{ i }}{{ loop.depth0 }}{% endif %}{% endfor %}", "{% for i in [[1]] %}{{ loop(i) }}{% endfor %}",
+    "{% macro f(a, b=2) %}{{ a }}-{{ b }}{% endmacro %}{{ f(1) }} {{ f(1, 3) }} {{ f(b=4, a=5) }} {{ f() }}", "{% macro f(a) %}{{ a }}{% endmacro %}{{ f(1, 2) }}", "{% macro f(a) %}{{ a }}{% endmacro %}{{ f(z=2) }}",
+    "{% macro f() %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ f(1, 2, z=3) }}", "{% macro f(a, b=a) %}{{ b }}{% endmacro %}{{ f(1) }}", "{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(5) }}",
+    "{% macro f() %}[{{ caller() }}]{% endmacro %}{% call f() %}x{{ n }}{% endcall %}", "{% macro f() %}{{ caller(1, 2) }}{% endmacro %}{% call(a, b) f() %}{{ a }}{{ b }}{% endcall %}", "{% macro f() %}{{ caller is defined }}{% endmacro %}{{ f() }}",
+    "{% set g = 1 %}{% macro f() %}{{ g }}{% endmacro %}{% set g = 2 %}{{ f() }}", "{% macro f() %}{% set g = 1 %}{% endmacro %}{{ f() }}{{ g is defined }}", "{% macro f() %}a{% endmacro %}{{ f() | upper }}{{ f() + 'x' }}{{ f() is string }}", "{% macro f() %}{% endmacro %}{{ f.name }}",
+    "{{ f(1) }}{% macro f(a) %}{{ a }}{% endmacro %}", "{% for i in l %}{% macro f() %}{{ i }}{% endmacro %}{{ f() }}{% endfor %}", "{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}B{% endmacro %}{{ a() }}",
+    "{% filter upper %}a{{ s }}{% endfilter %}", "{% filter replace('a', 'b') | upper %}aa{% endfilter %}", "{% with a = 1, b = 2 %}{{ a + b }}{% endwith %}{{ a is defined }}", "{% with %}{% set q = 1 %}{% endwith %}{{ q is defined }}", "{% generation %}a{{ n }}{% set q = 1 %}{% endgeneration %}{{ q is defined }}",
+    "{% autoescape false %}{{ '<' }}{% endautoescape %}", "{% if e %}a{% elif no %}b{% elif t %}c{% else %}d{% endif %}", "{% if e %}a{% else %}d{% endif %}", "{% if x %}a{% endif %}b", "{% if x.y.z %}a{% endif %}", "{{ raise_exception('stop') }}", "{{ namespace(a=1).a }}",
+    "{% set ns = namespace() %}{% set ns.a = [1] %}{% set ns.a = ns.a + [2] %}{{ ns.a }}", "{% set ns = namespace({'k': 1}) %}{{ ns.k }}{{ ns['k'] }}", "{% set j = joiner() %}{{ j() }}a{{ j() }}b{{ j() }}", "{% set j = joiner('|') %}{{ j() }}a{{ j() }}b", "{% set c = cycler(1, 2) %}{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}{% set _ = c.reset() %}{{ c.current }}",
+    "{{ range(3) | list }}{{ range(2, 8, 3) | list }}{{ range(3, 0, -1) | list }}", "{{ range(1, 2, 0) }}", "{{ dict(d, z=1) }}", "{{ dict(**{'a': 1}) }}", "{% macro f(a, b) %}{{ a }}{{ b }}{% endmacro %}{{ f(*[1, 2]) }}{{ f(**{'a': 1, 'b': 2}) }}",
+    "{% include 'x' %}", "{% set f = s.upper %}{{ f() }}", "{% set msgs = msgs[1:] %}{{ msgs | length }}", "{{ (msgs | first).role }}", "{% for m in msgs[::-1] %}{{ m.n }}{% endfor %}", "{{ ['a', 'b'] | map('upper') }}{# a generator #}"[:0] + "{{ msgs[0]['content'] ~ msgs[1].content }}",
+    "{%- for m in msgs %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}odd{% endif %}{% endfor %}", "{{ 'a' if m is defined and m < 0 else 'b' }}", "{{ not (t and e) }}", "{{ (1, 2) == (1, 2) }}{{ [1] == (1,) }}{{ {'a': 1, 'b': 2} == {'b': 2, 'a': 1} }}",
+]
