@@ -145,13 +145,14 @@ mod system {
         // Doors into the kernel, some of which open files or sockets past this list.
         libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_bpf,
         libc::SYS_perf_event_open, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl, libc::SYS_init_module,
-        libc::SYS_finit_module, libc::SYS_delete_module, libc::SYS_kexec_load, libc::SYS_kexec_file_load,
+        libc::SYS_finit_module, libc::SYS_delete_module, libc::SYS_kexec_load,
         // The machine.
         libc::SYS_mount, libc::SYS_umount2, libc::SYS_move_mount, libc::SYS_open_tree, libc::SYS_fsopen,
         libc::SYS_fsconfig, libc::SYS_fsmount, libc::SYS_fspick, libc::SYS_mount_setattr, libc::SYS_unshare,
         libc::SYS_setns, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_reboot, libc::SYS_acct, libc::SYS_quotactl,
         libc::SYS_personality, libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_adjtimex,
         libc::SYS_clock_adjtime, libc::SYS_sethostname, libc::SYS_setdomainname, libc::SYS_syslog, libc::SYS_vhangup,
+        #[cfg(target_arch = "x86_64")] libc::SYS_kexec_file_load,
         #[cfg(target_arch = "x86_64")] libc::SYS_fork,
         #[cfg(target_arch = "x86_64")] libc::SYS_vfork,
         #[cfg(target_arch = "x86_64")] libc::SYS_chmod,
@@ -169,8 +170,11 @@ mod system {
         #[cfg(target_arch = "x86_64")] libc::SYS_uselib,
     ];
 
-    /// Calls that have no number in every C library's headers; the number is the same on all machines.
+    /// Calls that have no number in every C library's headers.
     const REFUSED_BY_NUMBER: &[libc::c_long] = &[
+        #[cfg(target_arch = "aarch64")]
+        294, // kexec_file_load
+        // The same on all machines:
         443, // quotactl_fd
         447, // memfd_secret
         452, // fchmodat2
@@ -197,6 +201,12 @@ mod system {
     #[cfg(target_arch = "x86_64")]
     const X32: u32 = 0x4000_0000;
 
+    /// A request to a device as the kernel counts it: C libraries do not agree on its type.
+    #[allow(clippy::unnecessary_cast)]
+    fn request(call: libc::Ioctl) -> u64 {
+        call as u64
+    }
+
     /// The rules for calls that are refused with certain arguments only.
     fn refused_in_part() -> seccompiler::Result<Vec<(libc::c_long, Vec<SeccompRule>)>> {
         use SeccompCmpArgLen::{Dword, Qword};
@@ -218,7 +228,7 @@ mod system {
             (libc::SYS_mmap, vec![no_new_code()?]),
             (libc::SYS_mprotect, vec![no_new_code()?]),
             (libc::SYS_pkey_mprotect, vec![no_new_code()?]),
-            (libc::SYS_ioctl, typing.iter().map(|&call| rule(1, Dword, Eq, call as u64)).collect::<Result<_, _>>()?),
+            (libc::SYS_ioctl, typing.iter().map(|&call| rule(1, Dword, Eq, request(call))).collect::<Result<_, _>>()?),
         ])
     }
 
@@ -356,11 +366,11 @@ mod system {
                     (libc::SYS_mmap, [0, 4096, 7, 0, 0, 0], REFUSE),
                     (libc::SYS_mprotect, [0, 4096, 1, 0, 0, 0], ALLOW),
                     (libc::SYS_mprotect, [0, 4096, 5, 0, 0, 0], REFUSE),
-                    (libc::SYS_ioctl, [0, libc::TIOCGWINSZ as u64, 0, 0, 0, 0], ALLOW),
-                    (libc::SYS_ioctl, [0, libc::TCSETSW as u64, 0, 0, 0, 0], ALLOW),
-                    (libc::SYS_ioctl, [0, libc::TIOCSTI as u64, 0, 0, 0, 0], REFUSE),
+                    (libc::SYS_ioctl, [0, request(libc::TIOCGWINSZ), 0, 0, 0, 0], ALLOW),
+                    (libc::SYS_ioctl, [0, request(libc::TCSETSW), 0, 0, 0, 0], ALLOW),
+                    (libc::SYS_ioctl, [0, request(libc::TIOCSTI), 0, 0, 0, 0], REFUSE),
                     // The upper half of a request is not looked at by the kernel, so it must not be here.
-                    (libc::SYS_ioctl, [0, libc::TIOCSTI as u64 | 1 << 32, 0, 0, 0, 0], REFUSE),
+                    (libc::SYS_ioctl, [0, request(libc::TIOCSTI) | 1 << 32, 0, 0, 0, 0], REFUSE),
                     (libc::SYS_prlimit64, [0, 7, 0, 0, 0, 0], ALLOW),
                     (libc::SYS_prlimit64, [1, 7, 0, 0, 0, 0], REFUSE),
                 ] {
