@@ -19,7 +19,7 @@ use crate::template::Message;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use trill::draft;
-use trill::gguf::{Defect, Gguf};
+use trill::gguf::Gguf;
 use trill::kernels::Kernels;
 use trill::limits::{BATCH_MAX, GUESSES_MAX};
 use trill::mem::Carver;
@@ -103,15 +103,22 @@ pub(crate) fn carve<T>(layout: impl Fn(&mut Carver<'static>) -> Outcome<T>) -> O
 impl Opened {
     fn parse(options: &Options, path: PathBuf, mut file: ModelFile) -> Outcome<Opened> {
         let about = |failure: Failure| failure.about(&path);
+        let parse = |file: &ModelFile| -> Outcome<trill::Result<(usize, Gguf<'static>)>> {
+            let index_bytes = match Gguf::index_bytes(file.bytes) {
+                Ok(bytes) => bytes,
+                Err(e) => return Ok(Err(e.into())),
+            };
+            let index = Arena::reserve(index_bytes)?.leak();
+            let gguf = Gguf::parse_start(file.bytes, file.length, options.i2s, &mut Carver::over(index)?);
+            Ok(gguf.map(|gguf| (index_bytes, gguf)))
+        };
         let (index_bytes, gguf) = loop {
-            let index_bytes = Gguf::index_bytes(file.bytes).map_err(|e| about(e.into()))?;
-            let index = Arena::reserve(index_bytes).map_err(about)?.leak();
-            match Gguf::parse_start(file.bytes, file.length, options.i2s, &mut Carver::over(index)?) {
+            match parse(&file).map_err(about)? {
                 // The metadata goes on after what is mapped.
-                Err(trill::Error::Gguf(e)) if matches!(e.defect, Defect::Truncated { .. }) && !file.is_whole() => {
+                Err(trill::Error::Gguf(e)) if e.defect.is_short() && !file.is_whole() => {
                     file = file.longer().map_err(about)?;
                 }
-                parsed => break (index_bytes, parsed.map_err(|e| about(e.into()))?),
+                parsed => break parsed.map_err(|e| about(e.into()))?,
             }
         };
         let repairs = known::repairs(&gguf).map_err(|e| about(e.into()))?.to_vec();

@@ -191,6 +191,13 @@ impl Display for GgufError {
 
 impl core::error::Error for GgufError {}
 
+impl Defect {
+    /// Whether more bytes could mend it.
+    pub fn is_short(self) -> bool {
+        matches!(self, Defect::Truncated { .. } | Defect::ArrayLength { .. })
+    }
+}
+
 impl Display for Defect {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {

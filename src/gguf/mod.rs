@@ -137,7 +137,7 @@ impl<'a> Gguf<'a> {
     /// the start is not the whole file, every tensor's `data` is empty ([`TensorInfo::bytes`] tells its size).
     ///
     /// # Errors
-    /// As [`Gguf::parse`]. [`Defect::Truncated`] may mean here that the metadata goes on after `start`.
+    /// As [`Gguf::parse`]. Where [`Defect::is_short`], the metadata may go on after `start`.
     pub fn parse_start(
         start: &'a [u8],
         length: u64,

@@ -221,6 +221,25 @@ fn what_cannot_be_mapped_is_planned_all_the_same() {
     assert_eq!(folder.names(), ["large.gguf"]);
 }
 
+/// SmolLM2's metadata is longer than what is mapped first.
+#[test]
+fn long_metadata_is_read_piece_by_piece() {
+    let Some(model) = crate::run::smollm2() else { return };
+    let folder = Folder::new("ends-as-smollm2");
+    let large = folder.file("large.gguf");
+    fs::copy(&model, &large).unwrap();
+    fs::File::options().write(true).open(&large).unwrap().set_len(4 << 30).unwrap();
+    let bytes = fs::metadata(&model).unwrap().len();
+    for (path, limit) in [(model.to_str().unwrap(), bytes), (model.to_str().unwrap(), 60 << 20), (&large, 100 << 20)] {
+        let plan = |command| json(command)["scratch_bytes"].clone();
+        let narrow = plan(limited(trill(&["plan", path, "-t", "1", "--json"]), limit));
+        assert_eq!(narrow, plan(trill(&["plan", path, "-t", "1", "--json"])));
+        let ended = run(limited(trill(&["run", "-m", path, "-p", "x", "-n", "1"]), limit), "");
+        assert_eq!(ended.status.code(), Some(75), "{}", told(&ended));
+        assert!(told(&ended).contains("needed"), "{}", told(&ended));
+    }
+}
+
 /// From too little for anything on: an answer, or 75 and one line. (What the loader of the program needs is not ours.)
 #[test]
 fn little_address_space_is_told_as_such() {
