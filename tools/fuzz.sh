@@ -34,7 +34,8 @@ build() {
     rustup run nightly rustc --version >/dev/null 2>&1 ||
       { echo "installing the nightly toolchain"; rustup toolchain install nightly --profile minimal || return; }
     cargo fuzz --version >/dev/null 2>&1 || { echo "installing cargo-fuzz"; cargo install -q --locked cargo-fuzz || return; }
-    cargo +nightly fuzz build
+    # One after the other, before anything runs beside it.
+    for target in $targets; do cargo +nightly fuzz build "$target" || return; done
   else
     # What cargo-fuzz sets, but for the sanitizer, which only nightly has.
     RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
