@@ -8,8 +8,10 @@
 
 The model is packed (its head kept, so that the text is the original's), and greedy texts are compared: the original
 file at the scalar level on one thread, then the packed one with screening of the head, skipping in the feed-forward
-layers and drafting on and off, at every kernel level and thread count. Prints a line for each, and fails if any
-differs from the first.
+layers and drafting on and off, at every kernel level and thread count. Then for every type of the cache, mixed ones too,
+a text by chance (its seed fixed) in a context that holds it and in one that slides over it several times: token by token
+without guesses, and with -b 1, 2, 3, 7, 16, 32, 256, guesses, threads and levels. Prints a line for each, and fails if
+any differs from the first of its text.
 """
 
 import argparse
@@ -30,13 +32,18 @@ X86_LEVELS = ["scalar", "avx2", "avx-vnni", "avx512-vnni"]
 # Levels of an aarch64 program and the CPU that qemu pretends.
 ARM_LEVELS = [("neon", "cortex-a53"), ("neon-dotprod", "cortex-a76"), ("neon-i8mm", "max")]
 ALL_ON, ALL_OFF = (True, True, True), (False, False, False)
+# Types of keys and of values.
+CACHES = ["f16", "q8", "q4", "q3", "q2", "q4/f16", "q8/q2"]
+BATCHES = [1, 2, 3, 7, 16, 32, 256]
+SLIDING_CONTEXT = 136
 
 
 class Run:
     """One way of making the text."""
 
-    def __init__(self, model, switches, threads, level=None, cpu=None):
+    def __init__(self, model, switches, threads, level=None, cpu=None, cache=None, batch=None, slides=False):
         self.model, self.switches, self.threads, self.level, self.cpu = model, switches, threads, level, cpu
+        self.cache, self.batch, self.slides = cache, batch, slides
 
     def ids(self, command, a):
         env = dict(os.environ)
@@ -45,8 +52,18 @@ class Run:
         if self.cpu:
             env["TRILL_QEMU_CPU"] = self.cpu
         flags = [w for s, on in zip(SWITCHES, self.switches) for w in (s, "on" if on else "off")]
-        run = [*command, "run", "-m", str(self.model), "-p", a.prompt, "-n", str(a.tokens), "-c", str(a.tokens + 64),
-               "--temp", "0", "--ignore-eos", "--json", "-q", "-t", str(self.threads), *flags]
+        run = [*command, "run", "-m", str(self.model), "-n", str(a.tokens), "--ignore-eos", "--json", "-q",
+               "-t", str(self.threads), *flags]
+        if self.cache:
+            keys, _, values = self.cache.partition("/")
+            types = ["--cache-type-k", keys, "--cache-type-v", values] if values else ["--cache-type", keys]
+            # A prompt of more than a batch, and repetitive, so that there are guesses.
+            run += ["-p", " ".join([a.prompt + ", there was a little girl."] * 10), "--temp", "0.6", "--seed", "7", *types]
+        else:
+            run += ["-p", a.prompt, "--temp", "0"]
+        run += ["-b", str(self.batch)] if self.batch else []
+        slide = ["-c", str(SLIDING_CONTEXT), "--context-policy", "slide"]
+        run += slide if self.slides else ["-c", str(a.tokens + 128)]
         done = subprocess.run(run, env=env, capture_output=True, text=True)
         if done.returncode == 69 or "cannot run those kernels" in done.stderr:
             return None
@@ -56,7 +73,8 @@ class Run:
 
     def label(self, name):
         on = ["on" if s else "off" for s in self.switches]
-        return [name, self.level or "best", self.cpu or "-", str(self.threads), *on]
+        cache = (self.cache or "-") + (" slides" if self.slides else "")
+        return [name, self.level or "best", self.cpu or "-", str(self.threads), *on, cache, str(self.batch or "-")]
 
 
 def host_runs(packed, a):
@@ -71,6 +89,24 @@ def level_runs(packed, a):
     for level, cpu in ARM_LEVELS if arm else [(level, None) for level in X86_LEVELS]:
         for switches in (ALL_ON, ALL_OFF):
             yield Run(packed, switches, 2, level, cpu if a.aarch64 else None)
+
+
+def cache_runs(model, cache, slides, a):
+    """One text of one type of cache, the plainest way first."""
+    def way(draft, batch, threads=1, level=None, cpu="cortex-a76" if a.aarch64 else None):
+        return Run(model, (False, False, draft), threads, level, cpu, cache, batch, slides)
+
+    yield way(False, 1)
+    batches = [1, 7, 256] if a.short else BATCHES
+    for i, batch in enumerate(batches):
+        yield way(True, batch, threads=1 + i % 2)
+        if not a.short:
+            yield way(False, batch, threads=2)
+    if not a.aarch64:
+        yield way(True, 3, level="scalar")
+    elif not a.short:
+        for level, cpu in ARM_LEVELS:
+            yield way(True, 3, level=level, cpu=cpu)
 
 
 def emulated_runs(packed, a):
@@ -97,35 +133,45 @@ def main():
     command = [str(HERE / "qemu-run.sh"), str(a.aarch64)] if a.aarch64 else [str(a.trill)]
     name = "aarch64" if a.aarch64 else platform.machine()
     with tempfile.TemporaryDirectory() as folder:
-        packed, want = a.model, None
+        packed = a.model
         if not a.packed:
             packed = pathlib.Path(folder) / "packed.gguf"
             subprocess.run([str(a.trill), "pack", str(a.model), str(packed), "--head", "keep", "--for", "generic", "-q"],
                            check=True, stdout=subprocess.DEVNULL)
         first = Run(a.model, ALL_OFF, 1, None if a.packed else "scalar")
         runs = list(emulated_runs(packed, a) if a.aarch64 else host_runs(packed, a)) + list(level_runs(packed, a))
-        wrong = check([first, *runs], command, name, a)
-    print(f"{len(runs)} ways, {wrong} different")
+        texts = [[first, *runs]]
+        caches = ["q8", "q4", "q2"] if a.short else CACHES
+        texts += [list(cache_runs(a.model, cache, slides, a)) for cache in caches for slides in (False, True)]
+        wrong = check(texts, command, name, a)
+    print(f"{sum(len(text) - 1 for text in texts)} ways, {wrong} different")
     sys.exit(1 if wrong else 0)
 
 
-def check(runs, command, name, a):
-    """Prints a line for each run; returns how many differ from the first."""
-    head = ["program", "kernels", "cpu", "threads", "screen", "skip", "draft", "tokens", "text", "seconds"]
-    print("".join(h.ljust(14) for h in head))
-    want, wrong = None, 0
-    for run in runs:
-        began = time.monotonic()
-        ids = run.ids(command, a)
-        if ids is None:
-            print("".join(c.ljust(14) for c in run.label(name)) + "this CPU does not have it")
-            continue
-        want = want or ids
-        same = ids == want and len(ids) == a.tokens
-        wrong += not same
-        digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:10]
-        cells = [*run.label(name), str(len(ids)), digest if same else digest + " !", f"{time.monotonic() - began:.1f}"]
-        print("".join(c.ljust(14) for c in cells), flush=True)
+def check(texts, command, name, a):
+    """Prints a line for each way of each text; returns how many differ from the first of theirs."""
+    widths = dict(program=10, kernels=14, cpu=12, threads=9, screen=8, skip=6, draft=7, cache=14, batch=7, tokens=8,
+                  text=14, seconds=8)
+
+    def line(cells):
+        print("".join(cell.ljust(width) for cell, width in zip(cells, widths.values())), flush=True)
+
+    line(widths)
+    wrong = 0
+    for runs in texts:
+        want = None
+        for run in runs:
+            began = time.monotonic()
+            ids = run.ids(command, a)
+            if ids is None:
+                line([*run.label(name), "this CPU does not have it"])
+                continue
+            want = want or ids
+            same = ids == want and len(ids) == a.tokens
+            wrong += not same
+            digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:10]
+            cells = [str(len(ids)), digest if same else digest + " !", f"{time.monotonic() - began:.1f}"]
+            line([*run.label(name), *cells])
     return wrong
 
 
