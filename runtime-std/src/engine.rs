@@ -4,7 +4,7 @@
 use crate::exit::{Failure, Outcome};
 use crate::host::affinity::Cores;
 use crate::host::clock::Stopwatch;
-use crate::host::memory::{self, Arena, Limits, Resident};
+use crate::host::memory::{self, Arena, Block, Limits, Resident};
 use crate::host::mmap::{self, ModelFile};
 use crate::host::threads::Pool;
 use crate::host::{allocations, cpu, signal};
@@ -68,7 +68,7 @@ pub(crate) fn open(options: &Options) -> Outcome<Opened> {
 pub(crate) fn open_to_read(options: &Options) -> Outcome<Opened> {
     let mut opened = open(options)?;
     if !options.mmap {
-        let copy = Arena::reserve(opened.file.bytes.len()).map_err(|f| f.about(&opened.path))?.leak();
+        let copy = Block::reserve(opened.file.bytes.len()).map_err(|f| f.about(&opened.path))?.leak();
         opened.copy(options, copy)?;
     }
     Ok(opened)
