@@ -12,7 +12,7 @@ PI_TARGET := aarch64-unknown-linux-musl
 PI_FILE := dist/trill-aarch64-linux-musl
 TRILL := target/release/trill
 
-.PHONY: help chat test fuzz pi bench bench-peers golden kernel-report clean release tools FORCE
+.PHONY: help chat test fuzz pi bench bench-peers golden kernel-report miri loom clean release tools FORCE
 
 help: ## this list
 	@echo "make TARGET [MODEL=FILE.gguf]"
@@ -58,8 +58,16 @@ kernel-report: ## cycles of the aarch64 inner loops on a Cortex-A76 and others, 
 	@compgen -c llvm-mca- | grep -qE 'mca-(1[7-9]|[2-9][0-9])$$' || tools/need.sh llvm-mca-19 llvm-19
 	tools/kernel-report.sh
 
+miri: ## the core's tests in an interpreter that finds undefined behaviour and data races (nightly; about 15 minutes)
+	@tools/need.sh cargo
+	tools/miri.sh
+
+loom: ## the team of threads through every order of its steps, in a model checker (a few minutes)
+	@tools/need.sh cargo
+	cd tests/loom && RUSTFLAGS="--cfg loom" cargo test -q --lib models:: -- --nocapture
+
 clean: ## remove what was built (models/ and .venv/ stay)
-	rm -rf target dist tests/bare/target fuzz/target
+	rm -rf target dist tests/bare/target tests/loom/target fuzz/target
 
 release:
 	@tools/need.sh cargo

@@ -4,8 +4,11 @@
 //! that slows down slows all of them; milliseconds a token, and the ratio to f16. The fastest of many is what the
 //! kernels can do, the median what they did.
 
+#[path = "../tests/common/cpu.rs"]
+mod cpu;
+
+use cpu::features;
 use std::time::Instant;
-use trill::cpu::CpuFeatures;
 use trill::kernels::{CANDIDATES, KvRows, select};
 use trill::kv_cache::KvType;
 
@@ -14,23 +17,6 @@ const GROUP: usize = 4;
 const HEADS: usize = 30 * 5;
 const FIRST: usize = 64;
 const ROUNDS: usize = 15;
-
-fn features() -> CpuFeatures {
-    #[allow(unused_mut)]
-    let mut f = CpuFeatures::compiled();
-    #[cfg(target_arch = "x86_64")]
-    {
-        f.avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
-        f.avx_vnni = is_x86_feature_detected!("avxvnni");
-        f.avx512_vnni = is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512vnni");
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        f.dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
-        f.i8mm = std::arch::is_aarch64_feature_detected!("i8mm");
-    }
-    f
-}
 
 /// Codes of any value with scales of 1 to 2 (in f16), and f16 values as small.
 fn rows(ty: KvType, n: usize) -> Vec<u8> {

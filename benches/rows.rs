@@ -3,8 +3,11 @@
 //! For each level and type: one token with weights streamed from memory and from the L2 cache (GB/s and
 //! 1e9 weights/s), and 32 and 128 tokens (1e9 multiply-adds/s). Medians.
 
+#[path = "../tests/common/cpu.rs"]
+mod cpu;
+
+use cpu::features;
 use std::time::Instant;
-use trill::cpu::CpuFeatures;
 use trill::kernels::{CANDIDATES, Kernels, select};
 use trill::mem::TileMut;
 use trill::quant::{ActKind, Acts, Matrix, QuantType};
@@ -15,23 +18,6 @@ const STREAMED: usize = 96 << 20;
 const CACHED: usize = 256 << 10;
 const COLS: usize = 2560;
 const ROWS_BATCH: usize = 320;
-
-fn features() -> CpuFeatures {
-    #[allow(unused_mut)]
-    let mut f = CpuFeatures::compiled();
-    #[cfg(target_arch = "x86_64")]
-    {
-        f.avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
-        f.avx_vnni = is_x86_feature_detected!("avxvnni");
-        f.avx512_vnni = is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512vnni");
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        f.dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
-        f.i8mm = std::arch::is_aarch64_feature_detected!("i8mm");
-    }
-    f
-}
 
 /// Median seconds of a call `f(i)`, over at least 5 calls that take 0.15 s together.
 fn seconds(mut f: impl FnMut(usize)) -> f64 {

@@ -57,9 +57,8 @@ fn the_start_of_a_file_tells_what_is_in_it() {
     let data = with(&bytes, |f| f.data_offset() as usize).unwrap();
     for cut in 0..bytes.len() {
         let start = &bytes[..cut];
-        let mut memory = vec![0; Gguf::index_bytes(&bytes).unwrap() + trill::mem::ALIGN];
-        let skip = memory.as_ptr().align_offset(trill::mem::ALIGN);
-        let mut index = Carver::over(&mut memory[skip..]).unwrap();
+        let mut memory = common::memory::Memory::default();
+        let mut index = memory.carver(Gguf::index_bytes(&bytes).unwrap());
         match Gguf::parse_start(start, bytes.len() as u64, I2sLayout::X86, &mut index) {
             Ok(f) => {
                 assert!(cut + 31 >= data, "{cut} of {data} bytes were enough");

@@ -2,34 +2,14 @@
 //!
 //! Levels that this CPU lacks are listed. `REQUIRE_KERNELS=name[,name]` makes a missing one a failure.
 
-use trill::cpu::CpuFeatures;
+#[path = "common/cpu.rs"]
+mod cpu;
+
+use cpu::features;
 use trill::kernels::{Activation, CANDIDATES, Kernels, KvRows, select};
 use trill::kv_cache::KvType;
 use trill::mem::TileMut;
-use trill::quant::{ActKind, Acts, Matrix, QuantType};
-
-/// What the CPU that runs the test has.
-fn features() -> CpuFeatures {
-    #[allow(unused_mut)]
-    let mut f = CpuFeatures::compiled();
-    #[cfg(target_arch = "x86_64")]
-    {
-        f.avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
-        f.avx_vnni = is_x86_feature_detected!("avxvnni");
-        f.avx512_vnni = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512vnni");
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        f.neon = std::arch::is_aarch64_feature_detected!("neon");
-        f.dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
-        f.i8mm = std::arch::is_aarch64_feature_detected!("i8mm");
-    }
-    f
-}
+use trill::quant::{ActKind, Acts, Matrix, QuantType, RowSpan};
 
 /// The levels to compare with the scalar one.
 fn levels() -> Vec<Kernels> {
@@ -447,5 +427,207 @@ fn attention() {
                 }
             }
         }
+    }
+}
+
+/// Every safe function over a kernel refuses lengths that do not agree, before it reads or writes; also where a product of
+/// lengths wraps round to the right one.
+#[test]
+fn lengths_that_do_not_agree_are_refused() {
+    let half = usize::MAX / 2 + 1;
+    let mut rnd = Random(8);
+    let mut all = levels();
+    all.push(scalar());
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let mut let_through = vec![];
+    for k in &all {
+        let mut must_refuse = |what: String, call: &mut dyn FnMut()| {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_ok() {
+                let_through.push(format!("{}: {what}", k.name()));
+            }
+        };
+        for &ty in QuantType::ALL {
+            let (rows, cols) = (ty.lanes(), ty.info().block.max(32));
+            let bytes = weights(ty, rows, cols, Data::Random, &mut rnd);
+            let m = Matrix::new(ty, rows, cols, &bytes).expect("the length fits");
+            let a = Activation8::new(ty.info().act, 2, cols, Data::Random, &mut rnd);
+            let (w, acts) = (m.span(0..rows), a.acts());
+            let one_token = Acts { n: 1, ..acts };
+            let other_kind = if acts.kind == ActKind::F32 { ActKind::Row } else { ActKind::F32 };
+            let spans = [
+                RowSpan { data: &w.data[1..], ..w },
+                RowSpan { data: &[], ..w },
+                RowSpan { data: &[], cols: 0, row_bytes: 0, ..w },
+                RowSpan { rows: rows + ty.lanes(), ..w },
+                RowSpan { cols: 2 * cols, ..w },
+                RowSpan { cols: cols - 1, ..w },
+                RowSpan { row_bytes: w.row_bytes - 1, ..w },
+                RowSpan { row_bytes: w.row_bytes + half, ..w },
+                RowSpan { row_bytes: half, data: &[], rows: 2 * ty.lanes(), ..w },
+            ];
+            for (i, w) in spans.iter().enumerate() {
+                must_refuse(format!("{ty:?} span {i}"), &mut || {
+                    let mut out = vec![0f32; 2 * w.rows];
+                    k.rows(ty, w, &acts, &mut TileMut::whole(&mut out, w.rows));
+                });
+            }
+            for (i, acts) in
+                [one_token, Acts { kind: other_kind, ..acts }, Acts { k: cols + half, ..acts }].iter().enumerate()
+            {
+                must_refuse(format!("{ty:?} activation {i}"), &mut || {
+                    let mut out = vec![0f32; 2 * rows];
+                    k.rows(ty, &w, acts, &mut TileMut::whole(&mut out, rows));
+                });
+            }
+            for (tokens, width) in [(1, rows), (3, rows), (2, rows + 1), (2 * rows, 1)] {
+                if (tokens, width) != (2, rows) {
+                    must_refuse(format!("{ty:?} output {tokens} x {width}"), &mut || {
+                        let mut out = vec![0f32; tokens * width];
+                        k.rows(ty, &w, &acts, &mut TileMut::whole(&mut out, width));
+                    });
+                }
+            }
+            let list = vec![0u32; 4];
+            match ty {
+                QuantType::S2 => {
+                    for (i, (w, len)) in spans.iter().map(|w| (*w, w.rows)).chain([(w, rows - 1)]).enumerate() {
+                        must_refuse(format!("bounds {i}"), &mut || k.bounds(&w, 1.0, 1.0, &mut vec![0f32; len]));
+                    }
+                }
+                QuantType::T3R => {
+                    for (i, w) in spans.iter().enumerate() {
+                        must_refuse(format!("listed rows {i}"), &mut || {
+                            k.listed_rows(w, &list, &acts, &mut TileMut::whole(&mut [0f32; 8], 4));
+                        });
+                    }
+                    for list in [vec![0, 1, rows as u32, 0], vec![u32::MAX; 4], vec![0; 5]] {
+                        must_refuse(format!("listed rows {list:?}"), &mut || {
+                            k.listed_rows(&w, &list, &acts, &mut TileMut::whole(&mut [0f32; 8], 4));
+                        });
+                    }
+                }
+                QuantType::T3C => {
+                    let a = Activation8::new(ty.info().act, 1, 4, Data::Random, &mut rnd);
+                    for (i, w) in spans.iter().filter(|w| w.cols >= cols || w.cols % 4 != 0).enumerate() {
+                        must_refuse(format!("listed columns {i}"), &mut || {
+                            let mut out = vec![0f32; w.rows];
+                            k.listed_columns(w, &list, &a.acts(), &mut TileMut::whole(&mut out, w.rows));
+                        });
+                    }
+                    for list in [vec![0, 1, cols as u32, 0], vec![u32::MAX; 4], vec![0; 3], vec![0; 8]] {
+                        must_refuse(format!("listed columns {list:?}"), &mut || {
+                            let mut out = vec![0f32; rows];
+                            k.listed_columns(&w, &list, &a.acts(), &mut TileMut::whole(&mut out, rows));
+                        });
+                    }
+                }
+                _ => (),
+            }
+        }
+        for kind in ActKind::ALL {
+            let (x, right) = (vec![1f32; 256], [kind.codes(256), kind.scales(256), kind.bsums(256)]);
+            for part in 0..3 {
+                let mut len = right;
+                len[part] += 1;
+                must_refuse(format!("{kind:?} {len:?}"), &mut || {
+                    let (mut q, mut d, mut s) = (vec![0i8; len[0]], vec![0f32; len[1]], vec![0i16; len[2]]);
+                    k.quantize(kind, &x, &mut q, &mut d, &mut s);
+                });
+            }
+        }
+        for (x, w, out) in [(64, 63, 64), (64, 64, 48), (48, 64, 64)] {
+            must_refuse(format!("norm {x} {w} {out}"), &mut || {
+                k.rmsnorm(&vec![1f32; x], &vec![1f32; w], 1e-5, &mut vec![0f32; out]);
+            });
+        }
+        for activation in [Activation::Silu, Activation::Gelu, Activation::Relu2] {
+            must_refuse(format!("{activation:?}"), &mut || k.glu(activation, &mut [1f32; 64], &[1f32; 48]));
+        }
+        for neox in [false, true] {
+            for (head, cos, sin) in [(62, 32, 32), (64, 32, 31)] {
+                must_refuse(format!("rope {head} {cos} {sin}"), &mut || {
+                    k.rope(neox, &mut vec![1f32; head], &vec![1f32; cos], &vec![0f32; sin]);
+                });
+            }
+        }
+        for kv in KvType::ALL {
+            let (head_dim, n) = (64, 40);
+            let (row_bytes, exact_bytes) = (kv.row_bytes(head_dim), KvType::EXACT.row_bytes(head_dim));
+            must_refuse(format!("{kv:?} row"), &mut || k.kv_store(kv, &[1f32; 64], &mut vec![0u8; row_bytes - 1]));
+            let (packed, exact) = (vec![0u8; n * row_bytes], vec![0u8; 40 * exact_bytes]);
+            let (first, recent_from) = if kv.window() > 0 { (8, 16) } else { (0, usize::MAX) };
+            let offset: &[f32] = &[];
+            let rows =
+                KvRows { packed: &packed, row_bytes, exact: &exact, first, ring: 32, recent_from, offset, range: 0..n };
+            let (q, right) = (vec![1f32; 2 * head_dim], 2 * n);
+            let mut wrong = vec![
+                KvRows { row_bytes: row_bytes + 1, ..rows.clone() },
+                KvRows { row_bytes: half, ..rows.clone() },
+                KvRows { first: usize::MAX, ring: 2, ..rows.clone() },
+                KvRows { ring: 33, ..rows.clone() },
+                KvRows { recent_from: usize::MAX, packed: &packed[1..], ..rows.clone() },
+                KvRows { recent_from: usize::MAX, range: half..half + n, ..rows.clone() },
+                KvRows { offset: &[1.0; 63], ..rows.clone() },
+                KvRows { range: 5..5, ..rows.clone() },
+            ];
+            if kv.window() > 0 {
+                wrong.push(KvRows { ring: 0, ..rows.clone() });
+                wrong.push(KvRows { exact: &exact[1..], ..rows.clone() });
+            } else {
+                wrong.push(KvRows { first: 8, ..rows.clone() });
+                wrong.push(KvRows { recent_from: 39, ..rows.clone() });
+            }
+            for (i, bad) in wrong.iter().filter(|bad| bad.ring != 33 || kv.window() > 0 || bad.first == 0).enumerate() {
+                let n = bad.range.len();
+                must_refuse(format!("{kv:?} scores {i}"), &mut || {
+                    k.scores(kv, &q, head_dim, bad, 1.0, &mut vec![0f32; 2 * n]);
+                });
+                must_refuse(format!("{kv:?} mix {i}"), &mut || {
+                    k.mix(kv, &vec![0f32; 2 * n], head_dim, bad, &mut vec![0f32; 2 * head_dim]);
+                });
+            }
+            for (q, dim, out) in
+                [(127, 64, right), (128, 64, right - 1), (128, 64, right + 1), (128, 0, 0), (1024, 1024, n)]
+            {
+                must_refuse(format!("{kv:?} scores of {q} by {dim} into {out}"), &mut || {
+                    k.scores(kv, &vec![1f32; q], dim, &rows, 1.0, &mut vec![0f32; out]);
+                });
+                must_refuse(format!("{kv:?} mix of {out} by {dim} into {q}"), &mut || {
+                    k.mix(kv, &vec![1f32; out], dim, &rows, &mut vec![0f32; q]);
+                });
+            }
+            if kv.window() > 0 {
+                // Nearly all positions are recent ones, which share a ring: only the product could tell.
+                let long = KvRows { range: 16..16 + half, ..rows.clone() };
+                must_refuse(format!("{kv:?} long scores"), &mut || k.scores(kv, &q, head_dim, &long, 1.0, &mut []));
+                must_refuse(format!("{kv:?} long mix"), &mut || k.mix(kv, &[], head_dim, &long, &mut [0f32; 128]));
+            }
+        }
+    }
+    std::panic::set_hook(quiet);
+    assert!(let_through.is_empty(), "{let_through:#?}");
+}
+
+/// No rows, no tokens: nothing is read and nothing written.
+#[test]
+fn nothing_is_computed_of_nothing() {
+    let mut rnd = Random(9);
+    for k in levels().iter().chain([&scalar()]) {
+        for &ty in QuantType::ALL {
+            let cols = ty.info().block.max(32);
+            for (rows, n) in [(0, 1), (0, 3), (ty.lanes(), 0), (3, 0)] {
+                let bytes = weights(ty, rows, cols, Data::Random, &mut rnd);
+                let m = Matrix::new(ty, rows, cols, &bytes).expect("the length fits");
+                let a = Activation8::new(ty.info().act, n, cols, Data::Random, &mut rnd);
+                let mut out = vec![7f32; 64 * 3];
+                let mut whole = TileMut::whole(&mut out, 64);
+                k.rows(ty, &m.span(0..rows), &a.acts(), &mut whole.sub(0..n, 0..rows.min(64 * n)));
+                assert!(out.iter().all(|v| *v == 7.0), "{} {ty:?} {rows} rows {n} tokens", k.name());
+            }
+        }
+        k.glu(Activation::Silu, &mut [], &[]);
+        k.softmax(&mut []);
+        k.rope(true, &mut [1.0; 3], &[], &[]);
     }
 }

@@ -10,10 +10,10 @@ use trill::kernels::{Kernels, select};
 use trill::kv_cache::KvType;
 use trill::mem::{Carver, MemError};
 use trill::model::Model;
-use trill::parallel::Serial;
+use trill::parallel::{Executor, Serial};
 use trill::sampler::{Sampler, SamplerConfig};
 use trill::session::{Session, SessionConfig};
-use trill::tokenizer::{Tokenizer, TokenizerOptions};
+use trill::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
 
 fn kernels() -> Kernels {
     select(&CpuFeatures::compiled(), None).expect("kernels")
@@ -90,6 +90,72 @@ fn logits(bytes: &[u8], kv: KvType, tokens: &[u32], gap: std::ops::Range<usize>)
     session.forget(gap.start, gap.len());
     assert_eq!(session.position(), before.len() - gap.len());
     session.prefill(&Serial, &[*last], &mut |_| ControlFlow::Continue(())).unwrap().to_vec()
+}
+
+/// Threads of the moment.
+struct Scoped(usize);
+
+impl Executor for Scoped {
+    fn threads(&self) -> usize {
+        self.0
+    }
+    fn run(&self, leader: &mut dyn FnMut(), helper: &(dyn Fn() + Sync)) {
+        std::thread::scope(|s| {
+            (1..self.0).for_each(|_| drop(s.spawn(helper)));
+            leader();
+        });
+    }
+    fn relax(&self, _: u32) {
+        std::thread::yield_now();
+    }
+}
+
+/// From the file to a sampled token and back to text: the same on any number of threads, and nothing in between that miri
+/// objects to (`make miri` runs this).
+#[test]
+fn a_whole_run_on_many_threads_is_the_run_on_one() {
+    let bytes = one_layer("qwen3", |file| file);
+    let tokens: Vec<u32> = (0..if cfg!(miri) { 11u32 } else { 90 }).map(|i| 3 + (i * i * 7 + i * 3) % 37).collect();
+    for (k, v) in [(KvType::F16, KvType::Q8), (KvType::Q4, KvType::Q2)] {
+        let run = |threads: usize| {
+            let (mut index, mut memory) = (Memory::default(), Memory::default());
+            let gguf = Gguf::parse(&bytes, &mut index.carver(Gguf::index_bytes(&bytes).unwrap())).unwrap();
+            let config = SessionConfig { threads, batch: 5, ..config(128, k, v) };
+            let mut measure = Carver::measure();
+            lay_out(&gguf, config, &mut measure).unwrap();
+            let mut carver = memory.carver(measure.used());
+            let model = Model::load(&gguf, &mut carver).unwrap();
+            let tokenizer = Tokenizer::load(&gguf, TokenizerOptions::default(), &mut carver).unwrap();
+            let mut sampler = Sampler::new(SamplerConfig::default(), model.hparams.n_vocab, &mut carver).unwrap();
+            let mut session = Session::new(&model, kernels(), config, &mut carver).unwrap();
+            let (mut next, mut ids, mut bits) = (tokens.clone(), vec![], vec![]);
+            for _ in 0..3 {
+                let logits = session.prefill(&Scoped(threads), &next, &mut |_| ControlFlow::Continue(())).unwrap();
+                bits.extend(logits.iter().map(|l| l.to_bits()));
+                let id = sampler.sample(logits).unwrap();
+                sampler.accept(id);
+                ids.push(id);
+                next = vec![id];
+            }
+            session.forget(2, 3);
+            let logits = session.prefill(&Scoped(threads), &[7], &mut |_| ControlFlow::Continue(())).unwrap();
+            bits.extend(logits.iter().map(|l| l.to_bits()));
+            let mut scratch = Memory::default();
+            let (options, text) = (EncodeOptions { add_bos: true, parse_special: true }, b"ABC BA </s> xyz");
+            let need = tokenizer.scratch_bytes_for(text, options).unwrap();
+            let put = &mut |id| {
+                ids.push(id);
+                Ok(())
+            };
+            tokenizer.encode(text, options, scratch.bytes(need), put).unwrap();
+            (ids, bits)
+        };
+        let want = run(1);
+        assert!(want.0.len() > 10 && want.1.len() == 4 * 40);
+        for threads in [2, 3] {
+            assert!(run(threads) == want, "{threads} threads, {k:?} {v:?}");
+        }
+    }
 }
 
 fn rms(a: &[f32], b: &[f32]) -> f32 {

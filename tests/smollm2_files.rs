@@ -58,10 +58,11 @@ fn use_model<'a>(bytes: &'a [u8], carver: &mut Carver<'a>, compute: bool) -> tri
     assert!(carver.used() + plan.total() <= MEMORY, "{plan:?}");
     let tokenizer = Tokenizer::load(&gguf, TokenizerOptions::default(), carver)?;
     let text = "Hello, world! 123 naïve\n\n  日本語 <|im_end|>".as_bytes();
-    let mut scratch = vec![0; tokenizer.scratch_bytes(text.len()).unwrap_or(0)];
+    let mut scratch = Memory::default();
+    let need = tokenizer.scratch_bytes(text.len()).expect("a size");
     let options = EncodeOptions { add_bos: true, parse_special: true };
     let mut ids = Vec::new();
-    tokenizer.encode(text, options, &mut scratch, &mut |id| {
+    tokenizer.encode(text, options, scratch.bytes(need), &mut |id| {
         ids.push(id);
         Ok(())
     })?;

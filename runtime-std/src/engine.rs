@@ -6,7 +6,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::fence;
 use crate::host::affinity::Cores;
 use crate::host::clock::Stopwatch;
-use crate::host::memory::{self, Arena, Limits, Resident};
+use crate::host::memory::{self, Arena, Block, Limits, Resident};
 use crate::host::mmap::{self, ModelFile};
 use crate::host::threads::Pool;
 use crate::host::{allocations, cpu, signal};
@@ -82,7 +82,7 @@ pub(crate) fn open_to_read(options: &Options) -> Outcome<Opened> {
     if options.mmap {
         opened.file.must_be_whole().map_err(|f| f.about(&opened.path))?;
     } else {
-        let copy = Arena::reserve(opened.length()?).map_err(|f| f.about(&opened.path))?.leak();
+        let copy = Block::reserve(opened.length()?).map_err(|f| f.about(&opened.path))?.leak();
         opened.copy(options, copy)?;
     }
     Ok(opened)

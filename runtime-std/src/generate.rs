@@ -322,7 +322,7 @@ pub(crate) fn encode(tokenizer: &Tokenizer<'_>, text: &[u8], options: EncodeOpti
     let too_long = || Failure::new(Code::Memory, "the text is too long for this machine's memory");
     let need = tokenizer.scratch_bytes_for(text, options).ok_or_else(too_long)?;
     let mut scratch = crate::host::memory::Arena::reserve(need)?;
-    let missing = tokenizer.encode(text, options, scratch.bytes(), &mut |id| {
+    let missing = tokenizer.encode(text, options, scratch.room(), &mut |id| {
         into.push(id);
         Ok(())
     })?;

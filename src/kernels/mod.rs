@@ -11,7 +11,7 @@
 //! Room rules: unsafe code is vector intrinsics and raw row pointers, each block with its reason.
 #![allow(unsafe_code)]
 
-use crate::cpu::CpuFeatures;
+use crate::cpu::{CpuFeatures, Feature};
 use crate::kv_cache::KvType;
 use crate::mem::TileMut;
 use crate::quant::{ActKind, Acts, QuantType, RowSpan};
@@ -115,7 +115,7 @@ impl KvRows<'_> {
             && head_dim <= crate::limits::HEAD_DIM_MAX
             && self.range.start < self.range.end
             && self.row_bytes == kv.row_bytes(head_dim)
-            && self.range.end.min(self.recent_from) * self.row_bytes <= self.packed.len()
+            && self.range.end.min(self.recent_from).checked_mul(self.row_bytes).is_some_and(|n| n <= self.packed.len())
             && self.first.checked_add(self.ring).is_some_and(|n| n <= rows)
             && (!recent || self.ring > 0)
             && (kv.window() > 0 || self.first == 0 && !recent)
@@ -203,7 +203,7 @@ impl Kernels {
     pub fn rows(&self, ty: QuantType, w: &RowSpan<'_>, acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
         assert!(acts.kind == ty.info().act && acts.is_sound());
         assert!(w.cols == acts.k && out.rows() == acts.n && out.cols() == w.rows);
-        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows.div_ceil(ty.lanes()) * w.row_bytes);
+        assert!(w.is_sound(ty));
         // SAFETY: the table was selected for this CPU; shapes were checked above.
         unsafe { self.rows[ty as usize](w, acts, out) }
     }
@@ -215,7 +215,7 @@ impl Kernels {
     pub fn listed_rows(&self, w: &RowSpan<'_>, list: &[u32], acts: &Acts<'_>, out: &mut TileMut<'_, f32>) {
         let ty = QuantType::T3R;
         assert!(acts.kind == ty.info().act && acts.is_sound() && w.cols == acts.k);
-        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows * w.row_bytes);
+        assert!(w.is_sound(ty));
         assert!(out.rows() == acts.n && out.cols() == list.len() && list.iter().all(|&r| (r as usize) < w.rows));
         // SAFETY: the table was selected for this CPU; shapes were checked above.
         unsafe { (self.listed_rows)(w, list, acts, out) }
@@ -229,7 +229,7 @@ impl Kernels {
         let ty = QuantType::T3C;
         assert!(acts.kind == ty.info().act && acts.is_sound() && acts.k == list.len());
         assert!(list.len().is_multiple_of(4) && list.iter().all(|&c| (c as usize) < w.cols));
-        assert!(ty.row_bytes(w.cols) == Some(w.row_bytes) && w.data.len() == w.rows.div_ceil(ty.lanes()) * w.row_bytes);
+        assert!(w.is_sound(ty));
         assert!(out.rows() == acts.n && out.cols() == w.rows);
         // SAFETY: the table was selected for this CPU; shapes were checked above.
         unsafe { (self.listed_columns)(w, list, acts, out) }
@@ -311,8 +311,8 @@ impl Kernels {
     /// # Panics
     /// If `w` is not S2 of that many rows: a bug of the caller.
     pub fn bounds(&self, w: &RowSpan<'_>, far: f32, near: f32, bounds: &mut [f32]) {
-        assert!(QuantType::S2.row_bytes(w.cols) == Some(w.row_bytes) && bounds.len() == w.rows);
-        // SAFETY: the table was selected for this CPU; the type was checked above.
+        assert!(w.is_sound(QuantType::S2) && bounds.len() == w.rows);
+        // SAFETY: the table was selected for this CPU; shapes were checked above.
         unsafe { (self.float.bounds)(w, far, near, bounds) }
     }
 
@@ -322,7 +322,7 @@ impl Kernels {
     /// If the lengths do not agree: a bug of the caller.
     pub fn scores(&self, kv: KvType, q: &[f32], head_dim: usize, k: &KvRows<'_>, scale: f32, out: &mut [f32]) {
         assert!(k.is_sound(kv, head_dim) && q.len().is_multiple_of(head_dim));
-        assert!(out.len() == q.len() / head_dim * k.range.len());
+        assert!((q.len() / head_dim).checked_mul(k.range.len()) == Some(out.len()));
         // SAFETY: the table was selected for this CPU; lengths were checked above.
         unsafe { self.float.scores[kv as usize](q, head_dim, k, scale, out) }
     }
@@ -344,7 +344,7 @@ impl Kernels {
     /// If the lengths do not agree: a bug of the caller.
     pub fn mix(&self, kv: KvType, weights: &[f32], head_dim: usize, v: &KvRows<'_>, out: &mut [f32]) {
         assert!(v.is_sound(kv, head_dim) && out.len().is_multiple_of(head_dim));
-        assert!(weights.len() == out.len() / head_dim * v.range.len());
+        assert!((out.len() / head_dim).checked_mul(v.range.len()) == Some(weights.len()));
         // SAFETY: the table was selected for this CPU; lengths were checked above.
         unsafe { self.float.mix[kv as usize](weights, head_dim, v, out) }
     }
@@ -382,17 +382,20 @@ const NAMES: [&str; 7] = ["scalar", "neon", "neon-dotprod", "neon-i8mm", "avx2",
 /// The levels this build has, best first.
 pub static CANDIDATES: &[Candidate] = &[
     #[cfg(target_arch = "x86_64")]
-    Candidate { kernels: &x86::AVX512_VNNI, runs_on: |f| f.avx512_vnni },
+    Candidate { kernels: &x86::AVX512_VNNI, runs_on: |f| f.has(Feature::Avx512Vnni) },
     #[cfg(target_arch = "x86_64")]
-    Candidate { kernels: &x86::AVX_VNNI, runs_on: |f| f.avx2 && f.avx_vnni },
+    Candidate { kernels: &x86::AVX_VNNI, runs_on: |f| f.has(Feature::Avx2) && f.has(Feature::AvxVnni) },
     #[cfg(target_arch = "x86_64")]
-    Candidate { kernels: &x86::AVX2, runs_on: |f| f.avx2 },
+    Candidate { kernels: &x86::AVX2, runs_on: |f| f.has(Feature::Avx2) },
     #[cfg(target_arch = "aarch64")]
-    Candidate { kernels: &neon::I8MM, runs_on: |f| f.neon && f.dotprod && f.i8mm },
+    Candidate {
+        kernels: &neon::I8MM,
+        runs_on: |f| f.has(Feature::Neon) && f.has(Feature::DotProd) && f.has(Feature::I8mm),
+    },
     #[cfg(target_arch = "aarch64")]
-    Candidate { kernels: &neon::DOTPROD, runs_on: |f| f.neon && f.dotprod },
+    Candidate { kernels: &neon::DOTPROD, runs_on: |f| f.has(Feature::Neon) && f.has(Feature::DotProd) },
     #[cfg(target_arch = "aarch64")]
-    Candidate { kernels: &neon::NEON, runs_on: |f| f.neon },
+    Candidate { kernels: &neon::NEON, runs_on: |f| f.has(Feature::Neon) },
     Candidate { kernels: &scalar::KERNELS, runs_on: |_| true },
 ];
 

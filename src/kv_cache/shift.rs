@@ -118,6 +118,7 @@ mod tests {
     use crate::cpu::CpuFeatures;
     use crate::kernels::select;
     use crate::mem::{ALIGN, Carver};
+    use core::mem::MaybeUninit;
     use std::vec;
     use std::vec::Vec;
 
@@ -187,7 +188,7 @@ mod tests {
     fn what_is_left_reads_as_if_the_rest_had_never_been() {
         let kernels = select(&CpuFeatures::compiled(), None).unwrap();
         for ty in KvType::ALL {
-            let mut memory = [vec![0u8; 1 << 20], vec![0u8; 1 << 20]];
+            let mut memory = [vec![MaybeUninit::uninit(); 1 << 20], vec![MaybeUninit::uninit(); 1 << 20]];
             let [mut a, mut b] = memory.each_mut().map(|m| {
                 let skip = m.as_ptr().align_offset(ALIGN);
                 KvCache::new(ty, ty, SHAPE, &mut Carver::over(&mut m[skip..]).unwrap()).unwrap()

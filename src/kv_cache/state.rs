@@ -177,17 +177,15 @@ mod tests {
     use crate::cpu::CpuFeatures;
     use crate::kernels;
     use crate::kv_cache::KvShape;
-    use crate::mem::{ALIGN, Carver};
+    use crate::mem::Arena;
     use std::vec::Vec;
 
-    #[repr(align(64))]
-    struct Block([u8; 1 << 17]);
+    type Block = Arena<{ 1 << 17 }>;
 
     const SHAPE: KvShape = KvShape { layers: 2, heads: 2, head_dim: 8, capacity: 200 };
 
     fn cache(block: &mut Block, k: KvType, v: KvType) -> KvCache<'_> {
-        assert!((block.0.as_ptr() as usize).is_multiple_of(ALIGN));
-        KvCache::new(k, v, SHAPE, &mut Carver::over(&mut block.0).unwrap()).unwrap()
+        KvCache::new(k, v, SHAPE, &mut block.carver()).unwrap()
     }
 
     fn store(cache: &mut KvCache<'_>, position: usize) {
@@ -209,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_leaves_comes_back() {
-        let (mut one, mut other) = (Block([0; 1 << 17]), Block([0; 1 << 17]));
+        let (mut one, mut other) = (Block::new(), Block::new());
         for (k, v) in
             [(KvType::F16, KvType::Q8), (KvType::Q4, KvType::Q4), (KvType::Q2, KvType::F16), (KvType::Q3, KvType::Q2)]
         {

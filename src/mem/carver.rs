@@ -2,7 +2,7 @@
 
 use super::MemError;
 use core::marker::PhantomData;
-use core::mem::{align_of, size_of};
+use core::mem::{MaybeUninit, align_of, size_of};
 
 /// Every slice starts at a multiple of this many bytes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
@@ -13,7 +13,7 @@ pub struct Carver<'a> {
     base: *mut u8,
     have: usize,
     used: usize,
-    memory: PhantomData<&'a mut [u8]>,
+    memory: PhantomData<&'a mut [MaybeUninit<u8>]>,
 }
 
 impl<'a> Carver<'a> {
@@ -22,12 +22,18 @@ impl<'a> Carver<'a> {
         Carver { base: core::ptr::null_mut(), have: usize::MAX, used: 0, memory: PhantomData }
     }
 
-    /// Hands out slices of `memory`, which must start at a multiple of [`ALIGN`].
-    pub fn over(memory: &'a mut [u8]) -> Result<Self, MemError> {
-        if !(memory.as_ptr() as usize).is_multiple_of(ALIGN) {
+    /// Hands out slices of `memory`, which must start at a multiple of [`ALIGN`]; [`super::Arena`] does. What lies there
+    /// is not read, and what lies there afterwards cannot be read as bytes: a type may have gaps between its fields.
+    pub fn over(memory: &'a mut [MaybeUninit<u8>]) -> Result<Self, MemError> {
+        if !memory.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(MemError::Misaligned);
         }
-        Ok(Carver { base: memory.as_mut_ptr(), have: memory.len(), used: 0, memory: PhantomData })
+        Ok(Carver::aligned(memory))
+    }
+
+    /// The same where the type of the memory says how it is aligned.
+    pub(super) fn aligned(memory: &'a mut [MaybeUninit<u8>]) -> Self {
+        Carver { base: memory.as_mut_ptr().cast(), have: memory.len(), used: 0, memory: PhantomData }
     }
 
     /// True when only counting: slices handed out are empty then.
@@ -69,10 +75,8 @@ impl<'a> Carver<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Arena;
     use super::*;
-
-    #[repr(align(64))]
-    struct Block([u8; 512]);
 
     fn layout<'a>(c: &mut Carver<'a>) -> Result<(&'a mut [u32], &'a mut [u8]), MemError> {
         Ok((c.take(5, 7u32)?, c.take(65, 1u8)?))
@@ -83,20 +87,43 @@ mod tests {
         let mut m = Carver::measure();
         layout(&mut m).unwrap();
         assert_eq!(m.used(), 64 + 128);
-        let mut block = Block([0; 512]);
+        let mut arena = Arena::<512>::new();
         for have in 0..m.used() {
-            let mut c = Carver::over(&mut block.0[..have]).unwrap();
+            let mut c = Carver::over(&mut arena.bytes()[..have]).unwrap();
             assert!(matches!(layout(&mut c), Err(MemError::Full { .. })), "{have}");
         }
-        let mut c = Carver::over(&mut block.0[..192]).unwrap();
+        let mut c = Carver::over(&mut arena.bytes()[..192]).unwrap();
         let (a, b) = layout(&mut c).unwrap();
         assert_eq!((a, b), (&mut [7u32; 5][..], &mut [1u8; 65][..]));
     }
 
     #[test]
     fn refuses_misaligned_and_huge() {
-        let mut block = Block([0; 512]);
-        assert!(matches!(Carver::over(&mut block.0[1..]), Err(MemError::Misaligned)));
+        let mut arena = Arena::<512>::new();
+        for skip in 1..ALIGN {
+            assert!(matches!(Carver::over(&mut arena.bytes()[skip..]), Err(MemError::Misaligned)));
+        }
         assert_eq!(Carver::measure().take(usize::MAX / 2, 0u64).unwrap_err(), MemError::Overflow);
+        let mut c = arena.carver();
+        c.take(1, 0u8).unwrap();
+        for len in [usize::MAX, usize::MAX - 63, usize::MAX - 127, isize::MAX as usize - 63] {
+            assert_eq!(c.take(len, 0u8).unwrap_err(), MemError::Overflow, "{len}");
+        }
+        assert_eq!(c.take(449, 0u8).unwrap_err(), MemError::Full { need: 576, have: 512 });
+        assert_eq!(c.take(448, 3u8).unwrap(), [3; 448]);
+    }
+
+    /// Types with gaps go into memory that nobody has written, over each other, as often as one likes.
+    #[test]
+    fn padded_types_over_and_over() {
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        struct Padded(u8, u64, Option<u16>);
+        let mut arena = Arena::<256>::new();
+        for round in 0..3 {
+            let mut c = arena.carver();
+            let (a, b) = (c.take(2, Padded(round, 7, None)).unwrap(), c.take(3, (round, 9u32)).unwrap());
+            a[1].2 = Some(3);
+            assert_eq!((&*a, &*b), (&[Padded(round, 7, None), Padded(round, 7, Some(3))][..], &[(round, 9); 3][..]));
+        }
     }
 }

@@ -5,11 +5,16 @@
 //! Room rules: the only unsafe code is the splitting of memory. Everything handed out is initialised.
 #![allow(unsafe_code)]
 
+mod arena;
 mod carver;
+#[cfg(debug_assertions)]
+mod ledger;
 mod tile;
 
+pub use arena::Arena;
 pub use carver::{ALIGN, Carver};
-pub use tile::{TileMut, TileSource};
+pub use tile::TileMut;
+pub(crate) use tile::TileSource;
 
 /// The memory handed in does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

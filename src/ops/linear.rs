@@ -126,6 +126,7 @@ fn common(a: usize, b: usize) -> usize {
 mod tests {
     use super::*;
     use crate::cpu::CpuFeatures;
+    use crate::mem::Arena;
     use crate::parallel::{Serial, with_team};
     use crate::quant::ActRow;
     use std::vec;
@@ -160,9 +161,8 @@ mod tests {
         }
         let matrix = Matrix::new(ty, rows, k, &data).unwrap();
         let kernels = crate::kernels::select(&CpuFeatures::compiled(), Some("scalar")).unwrap();
-        let mut room = vec![0u8; 8192];
-        let start = room.as_ptr().align_offset(crate::mem::ALIGN);
-        let mut acts = ActBuffer::new(n, k, &mut Carver::over(&mut room[start..]).unwrap()).unwrap();
+        let mut room = Arena::<8192>::new();
+        let mut acts = ActBuffer::new(n, k, &mut room.carver()).unwrap();
         let mut results = vec![];
         for seed in [None, Some(1), Some(1), Some(2)] {
             acts.sign_seed = seed;

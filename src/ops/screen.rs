@@ -239,6 +239,7 @@ fn rescore(
 mod tests {
     use super::*;
     use crate::cpu::CpuFeatures;
+    use crate::mem::Arena;
     use crate::ops::linear;
     use crate::parallel::{Serial, with_team};
     use crate::quant::{QuantType, encode_s2};
@@ -280,20 +281,21 @@ mod tests {
 
     #[test]
     fn the_highest_logits_are_those_of_the_whole_head() {
-        let (vocab, cols) = (4003, 256);
+        // An interpreter sees the same code with a smaller head.
+        let (vocab, queries) = if cfg!(miri) { (259, 2) } else { (4003, 60) };
+        let cols = 256;
         let values = gaussian(vocab * cols, 1);
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let output = Matrix::new(QuantType::F32, vocab, cols, &bytes).unwrap();
         let packed = sketch(&values, cols);
         let sketch = Matrix::new(QuantType::S2, vocab, cols, &packed).unwrap();
         let kernels = crate::kernels::select(&CpuFeatures::compiled(), Some("scalar")).unwrap();
-        let mut room = vec![0u8; 1 << 20];
-        let start = room.as_ptr().align_offset(crate::mem::ALIGN);
-        let mut carver = Carver::over(&mut room[start..]).unwrap();
+        let mut room = Arena::<{ 1 << 18 }>::new();
+        let mut carver = room.carver();
         let mut acts = ActBuffer::new(1, cols, &mut carver).unwrap();
         let mut buffer = ScreenBuffer::new(&output, 1, 1, &mut carver).unwrap();
         let mut screened = 0;
-        for query in 0..60 {
+        for query in 0..queries {
             // Near a row: that logit stands out, as in text. The last ones are plain noise: nothing stands out.
             let noise = gaussian(cols, 100 + query as u64);
             let row = &values[query * 61 * cols..][..cols];
@@ -317,6 +319,6 @@ mod tests {
                 assert!((0..vocab).all(|r| logits[r] == SCREENED_OUT || logits[r].to_bits() == whole[r].to_bits()));
             }
         }
-        assert!(screened > 60, "{screened}");
+        assert!(cfg!(miri) || screened > 60, "{screened}");
     }
 }

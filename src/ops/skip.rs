@@ -98,7 +98,7 @@ mod tests {
     fn with_chosen(run: impl FnOnce(&mut Chosen<'_>)) {
         let mut measure = Carver::measure();
         Chosen::new(300, &mut measure).unwrap();
-        let mut memory = vec![0u8; measure.used() + 64];
+        let mut memory = vec![core::mem::MaybeUninit::uninit(); measure.used() + 64];
         let from = memory.as_ptr().align_offset(64);
         run(&mut Chosen::new(300, &mut Carver::over(&mut memory[from..]).unwrap()).unwrap());
     }

@@ -102,11 +102,12 @@ impl<'a> Acts<'a> {
     pub fn is_sound(&self) -> bool {
         let (n, k) = (self.n, self.k);
         let int = self.kind != ActKind::F32;
-        self.x.len() == if int { 0 } else { n * k }
-            && self.q.len() == n * self.kind.codes(k)
-            && self.d.len() == n * self.kind.scales(k)
-            && self.bsums.len() == n * self.kind.bsums(k)
-            && self.sums.len() == if int { n } else { 0 }
+        let holds = |len: usize, of_a_token: usize| n.checked_mul(of_a_token) == Some(len);
+        holds(self.x.len(), if int { 0 } else { k })
+            && holds(self.q.len(), self.kind.codes(k))
+            && holds(self.d.len(), self.kind.scales(k))
+            && holds(self.bsums.len(), self.kind.bsums(k))
+            && holds(self.sums.len(), usize::from(int))
     }
 
     /// The activations of token `i` alone.
@@ -173,6 +174,32 @@ mod tests {
     use super::*;
     use std::vec;
     use std::vec::Vec;
+
+    /// No length may be right because a product wraps round.
+    #[test]
+    fn sound_is_what_fits() {
+        let (q, d, bsums, sums) = ([1i8; 128], [1f32; 4], [1i16; 4], [1i32; 2]);
+        let sound = Acts { kind: ActKind::Block32, n: 2, k: 64, x: &[], q: &q, d: &d, bsums: &bsums, sums: &sums };
+        assert!(sound.is_sound());
+        let half = usize::MAX / 2 + 1;
+        for acts in [
+            Acts { n: 1, ..sound },
+            Acts { k: 32, ..sound },
+            Acts { k: half + 64, ..sound },
+            Acts { n: half + 2, ..sound },
+            Acts { q: &q[1..], ..sound },
+            Acts { d: &d[1..], ..sound },
+            Acts { bsums: &bsums[1..], ..sound },
+            Acts { sums: &sums[1..], ..sound },
+            Acts { x: &d, ..sound },
+            Acts { kind: ActKind::Row, ..sound },
+            Acts { kind: ActKind::F32, ..sound },
+            Acts { kind: ActKind::F32, n: 4, k: half, x: &[], q: &[], d: &[], bsums: &[], sums: &[] },
+            Acts { kind: ActKind::F32, n: 2, k: half, x: &[], q: &[], d: &[], bsums: &[], sums: &[] },
+        ] {
+            assert!(!acts.is_sound(), "{acts:?}");
+        }
+    }
 
     #[test]
     fn stochastic_signs_follow_the_sigmoid() {

@@ -387,3 +387,11 @@ pub struct RowSpan<'a> {
     /// Tensor scale: every result is multiplied by it last.
     pub scale: f32,
 }
+
+impl RowSpan<'_> {
+    /// True when a row has weights and the bytes are as many as rows of `ty` take.
+    pub fn is_sound(&self, ty: QuantType) -> bool {
+        let len = self.rows.div_ceil(ty.lanes()).checked_mul(self.row_bytes);
+        self.cols > 0 && ty.row_bytes(self.cols) == Some(self.row_bytes) && len == Some(self.data.len())
+    }
+}

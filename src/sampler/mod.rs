@@ -178,7 +178,7 @@ mod tests {
     fn with<R>(config: SamplerConfig, vocab: usize, run: impl FnOnce(&mut Sampler<'_>) -> R) -> R {
         let mut carver = Carver::measure();
         Sampler::new(config, vocab, &mut carver).unwrap();
-        let mut memory = vec![0u8; carver.used() + 64];
+        let mut memory = vec![core::mem::MaybeUninit::uninit(); carver.used() + 64];
         let from = memory.as_ptr().align_offset(64);
         let mut carver = Carver::over(&mut memory[from..]).unwrap();
         run(&mut Sampler::new(config, vocab, &mut carver).unwrap())

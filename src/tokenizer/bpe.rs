@@ -11,6 +11,7 @@ use super::{Out, TokenizerError};
 use crate::error;
 use crate::gguf::Array;
 use crate::mem::Carver;
+use core::mem::MaybeUninit;
 
 /// Longest word, in bytes, that is merged on the stack by searching all pairs each time: quicker than a heap
 /// up to here, and nearly every word is shorter.
@@ -136,7 +137,7 @@ impl<'a> Bpe<'a> {
         &self,
         vocab: &Vocab<'a>,
         word: &[u8],
-        scratch: &mut [u8],
+        scratch: &mut [MaybeUninit<u8>],
         out: Out<'_>,
     ) -> error::Result<usize> {
         if let Some(id) = self.whole(vocab, word) {

@@ -27,6 +27,7 @@ pub use stream::Utf8Stream;
 pub use vocab::Kind;
 
 use crate::error::Result;
+use core::mem::MaybeUninit;
 use pretokenize::Pretokenizer;
 use special::Special;
 use vocab::Vocab;
@@ -167,7 +168,13 @@ impl<'a> Tokenizer<'a> {
     ///
     /// Returns how many bytes of the text the vocabulary cannot spell: they are left out (in SentencePiece
     /// vocabularies they become the unknown token). The errors of `out` end the work and are passed on.
-    pub fn encode(&self, text: &[u8], options: EncodeOptions, scratch: &mut [u8], out: Out<'_>) -> Result<usize> {
+    pub fn encode(
+        &self,
+        text: &[u8],
+        options: EncodeOptions,
+        scratch: &mut [MaybeUninit<u8>],
+        out: Out<'_>,
+    ) -> Result<usize> {
         if let Some(bos) = self.bos.filter(|_| options.add_bos) {
             out(bos)?;
         }

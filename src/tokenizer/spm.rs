@@ -9,6 +9,7 @@ use super::{Out, TokenizerError};
 use crate::error::Result;
 use crate::gguf::Array;
 use crate::mem::Carver;
+use core::mem::MaybeUninit;
 
 /// U+2581, which stands for a space.
 pub(super) const SPACE: &[u8] = "\u{2581}".as_bytes();
@@ -89,7 +90,7 @@ impl<'a> Spm<'a> {
         text: &[u8],
         prefix: bool,
         unk: Option<u32>,
-        scratch: &mut [u8],
+        scratch: &mut [MaybeUninit<u8>],
         out: Out<'_>,
     ) -> Result<usize> {
         let mut carver = Carver::over(scratch)?;

@@ -42,7 +42,7 @@ pub(crate) fn stories() -> String {
 pub(crate) fn with_file<T>(path: &str, then: impl FnOnce(Gguf<'_>) -> T) -> T {
     let bytes = std::fs::read(path).expect("a file");
     let need = Gguf::index_bytes(&bytes).expect("a sound header");
-    let mut memory = vec![0; need + ALIGN];
+    let mut memory = vec![std::mem::MaybeUninit::uninit(); need + ALIGN];
     let skip = memory.as_ptr().align_offset(ALIGN);
     let mut carver = Carver::over(&mut memory[skip..skip + need]).expect("aligned memory");
     then(Gguf::parse(&bytes, &mut carver).expect("a sound file"))

@@ -2,7 +2,7 @@
 
 use super::memory::Memory;
 use trill::gguf::Gguf;
-use trill::mem::{ALIGN, Carver};
+use trill::mem::Carver;
 use trill::tokenizer::{DecodeOptions, EncodeOptions, Tokenizer, TokenizerOptions};
 
 /// Loads the vocabulary of the file `bytes` into exactly as much memory as was measured.
@@ -27,9 +27,7 @@ pub(crate) fn encode(t: &Tokenizer<'_>, text: &[u8], parse_special: bool) -> (Ve
     let need = t.scratch_bytes_for(text, options).expect("a size");
     assert!(need <= t.scratch_bytes(text.len()).expect("a size"));
     let (mut ids, mut memory) = (vec![], Memory::default());
-    let mut carver = memory.carver(need.next_multiple_of(ALIGN));
-    let scratch = carver.take(need, 0u8).expect("room");
-    let missing = t.encode(text, options, scratch, &mut |id| {
+    let missing = t.encode(text, options, memory.bytes(need), &mut |id| {
         ids.push(id);
         Ok(())
     });

@@ -2,14 +2,15 @@
 
 use super::kept;
 use crate::exit::{Code, Failure, Outcome, reason};
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-/// A block of zeroed memory that starts on a page.
-pub(crate) struct Arena(memmap2::MmapMut);
+/// Zeroed bytes that start on a page.
+pub(crate) struct Block(memmap2::MmapMut);
 
-impl Arena {
+impl Block {
     /// Reserves `bytes`, if the machine has them to give.
-    pub(crate) fn reserve(bytes: usize) -> Outcome<Arena> {
+    pub(crate) fn reserve(bytes: usize) -> Outcome<Block> {
         let have = available();
         if bytes as u64 > have {
             return Err(Failure::new(
@@ -22,29 +23,56 @@ impl Arena {
         })?;
         // Fewer, larger pages where the system has them: less time to touch them all. A hint, no more.
         let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Arena(map))
+        Ok(Block(map))
     }
 
-    /// The memory.
+    /// The bytes.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         &mut self.0
     }
 
-    /// The memory, for the rest of the program's life: a process runs one model.
+    /// The bytes, for the rest of the program's life: a process runs one model.
     pub(crate) fn leak(self) -> &'static mut [u8] {
         let map: &'static mut memmap2::MmapMut = Box::leak(Box::new(self.0));
         &mut map[..]
     }
 }
 
-/// Asks the system to keep `bytes` in memory; a refusal is a warning.
-pub(crate) fn lock(bytes: &[u8]) {
+/// A block for the core to work in: what its [`Carver`](trill::mem::Carver) leaves there cannot be read as bytes.
+pub(crate) struct Arena(Block);
+
+impl Arena {
+    /// Reserves `bytes`, if the machine has them to give.
+    pub(crate) fn reserve(bytes: usize) -> Outcome<Arena> {
+        Block::reserve(bytes).map(Arena)
+    }
+
+    /// The memory.
+    pub(crate) fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        room(self.0.bytes())
+    }
+
+    /// The memory, for the rest of the program's life.
+    pub(crate) fn leak(self) -> &'static mut [MaybeUninit<u8>] {
+        room(self.0.leak())
+    }
+}
+
+/// The bytes of an arena, which nobody reads as bytes from here on.
+fn room(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same bytes with the same alignment. What is left in them may be no `u8`, and an `Arena` has no way
+    // back to its block's bytes: a mapping is never read when it ends.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+/// Asks the system to keep `memory` in memory; a refusal is a warning.
+pub(crate) fn lock<T>(memory: &[T]) {
     // SAFETY: mlock changes no memory; the range is a live slice.
-    let refused = unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) } != 0;
+    let refused = unsafe { libc::mlock(memory.as_ptr().cast(), size_of_val(memory)) } != 0;
     if refused {
         let why = reason(&std::io::Error::last_os_error());
         let allowed = lock_limit().map_or("unlimited".to_owned(), size);
-        let wanted = size(bytes.len() as u64);
+        let wanted = size(size_of_val(memory) as u64);
         log::warn!(
             "--mlock: {wanted} could not be locked ({why}; ulimit -l is {allowed}) and may be swapped out; raise it with \
              ulimit -l unlimited"
@@ -187,15 +215,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arena_is_aligned_and_zero() {
-        let arena = Arena::reserve(100_000).unwrap().leak();
-        assert!((arena.as_ptr() as usize).is_multiple_of(page_size()) && arena.len() == 100_000);
-        assert!(arena.iter().all(|&b| b == 0));
+    fn blocks_are_aligned_and_zero() {
+        let block = Block::reserve(100_000).unwrap().leak();
+        assert!((block.as_ptr() as usize).is_multiple_of(page_size()) && block.len() == 100_000);
+        assert!(block.iter().all(|&b| b == 0));
+        let mut arena = Arena::reserve(100_000).unwrap();
+        let mut carver = trill::mem::Carver::over(arena.room()).unwrap();
+        assert_eq!(carver.take(50_000, 7u16).unwrap(), [7; 50_000]);
+        assert!(carver.take(1, 0u8).is_err());
     }
 
     #[test]
     fn too_much_is_refused() {
-        let failure = Arena::reserve(isize::MAX as usize).map(|_| ()).unwrap_err();
+        let failure = Block::reserve(isize::MAX as usize).map(|_| ()).unwrap_err();
         assert_eq!(failure.code, Code::Memory);
     }
 

@@ -11,7 +11,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use trill::parallel::Executor;
 
-type Work<'w> = dyn Fn(usize) + Sync + 'w;
+type Helper<'h> = dyn Fn() + Sync + 'h;
 
 /// `gate`: number of the pass << 32 | OPEN | workers inside.
 const OPEN: u64 = 1 << 31;
@@ -28,8 +28,10 @@ const CROWDED_NAP: Duration = Duration::from_micros(100);
 
 struct Shared {
     gate: AtomicU64,
-    /// The leader's closure; meaningful while the gate is open or somebody is inside.
-    work: std::cell::UnsafeCell<Option<*const Work<'static>>>,
+    /// What workers do in this pass; meaningful while the gate is open or somebody is inside.
+    helper: std::cell::UnsafeCell<Option<*const Helper<'static>>>,
+    /// A pass is going on, or about to.
+    busy: AtomicBool,
     sleeping: Vec<AtomicBool>,
     quit: AtomicBool,
     /// Workers that have started.
@@ -38,10 +40,10 @@ struct Shared {
     crowded: bool,
 }
 
-// SAFETY: `work` is written by the leader only while the gate is closed with nobody inside, and read by
-// workers only while they are counted inside; the atomic gate orders the two.
+// SAFETY: `helper` is written by whoever has set `busy`, only while the gate is closed with nobody inside, and read by
+// workers only while they are counted inside; the atomics order the two.
 unsafe impl Sync for Shared {}
-// SAFETY: the pointer in `work` is to a `Sync` closure.
+// SAFETY: the pointer in `helper` is to a `Sync` closure.
 unsafe impl Send for Shared {}
 
 /// The threads.
@@ -55,7 +57,8 @@ impl Pool {
     pub(crate) fn new(threads: usize, cores: &Cores) -> Pool {
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
-            work: std::cell::UnsafeCell::new(None),
+            helper: std::cell::UnsafeCell::new(None),
+            busy: AtomicBool::new(false),
             sleeping: (1..threads).map(|_| AtomicBool::new(false)).collect(),
             quit: AtomicBool::new(false),
             started: AtomicUsize::new(0),
@@ -123,27 +126,28 @@ impl Executor for Pool {
         1 + self.workers.len()
     }
 
-    fn run(&self, work: &Work<'_>) {
+    fn run(&self, leader: &mut dyn FnMut(), helper: &Helper<'_>) {
         if self.workers.is_empty() {
-            return work(0);
+            return leader();
         }
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. Workers use the pointer while they are counted inside the open
         // gate, and `Close` keeps this function from returning or unwinding while anybody is inside.
-        let work_ptr: *const Work<'static> =
-            unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        let gate = shared.gate.load(Ordering::Relaxed);
-        assert!(gate & (OPEN | INSIDE) == 0, "passes do not nest");
-        // SAFETY: the gate is closed and nobody is inside, so nobody else looks at `work`.
-        unsafe { *shared.work.get() = Some(work_ptr) };
-        shared.gate.store((gate >> 32).wrapping_add(1) << 32 | OPEN, Ordering::SeqCst);
+        let helper: *const Helper<'static> =
+            unsafe { std::mem::transmute::<*const Helper<'_>, *const Helper<'static>>(helper) };
+        assert!(!shared.busy.swap(true, Ordering::Acquire), "passes do not nest");
+        let number = (shared.gate.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        // SAFETY: the pool was not busy: the gate is closed and nobody is inside. Now it is, so nobody else looks at
+        // `helper`.
+        unsafe { *shared.helper.get() = Some(helper) };
+        shared.gate.store(number << 32 | OPEN, Ordering::SeqCst);
         let _close = Close(self);
         for ((thread, _), sleeping) in self.workers.iter().zip(&shared.sleeping) {
             if sleeping.swap(false, Ordering::SeqCst) {
                 thread.unpark();
             }
         }
-        work(0);
+        leader();
     }
 
     fn relax(&self, spins: u32) {
@@ -163,6 +167,7 @@ impl Drop for Close<'_> {
             shared.relax(spins);
             spins = spins.saturating_add(1);
         }
+        shared.busy.store(false, Ordering::Release);
     }
 }
 
@@ -186,7 +191,7 @@ impl Shared {
                 let inside = self.gate.compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed);
                 if inside.is_ok() {
                     seen = gate >> 32;
-                    self.enter(index);
+                    self.enter();
                     (spins, idle_since) = (0, Instant::now());
                 }
             } else if spins < SPINS || idle_since.elapsed() < AWAKE {
@@ -199,7 +204,7 @@ impl Shared {
         }
     }
 
-    fn enter(&self, index: usize) {
+    fn enter(&self) {
         struct Leave<'s>(&'s AtomicU64);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
@@ -207,11 +212,11 @@ impl Shared {
             }
         }
         let _leave = Leave(&self.gate);
-        // SAFETY: we are counted inside an open gate: `work` was written before it opened, and the leader
+        // SAFETY: we are counted inside an open gate: `helper` was written before it opened, and the leader
         // keeps the closure alive until we have left.
-        if let Some(work) = unsafe { *self.work.get() } {
+        if let Some(helper) = unsafe { *self.helper.get() } {
             // SAFETY: as above.
-            unsafe { (*work)(index) };
+            unsafe { (*helper)() };
         }
     }
 
@@ -314,13 +319,13 @@ mod tests {
             std::thread::sleep(Duration::from_millis(4));
             let deadline = Instant::now() + Duration::from_secs(5);
             let before = helped.load(Ordering::SeqCst);
-            pool.run(&|index| {
-                if index == 1 {
-                    helped.fetch_add(1, Ordering::SeqCst);
-                }
-                while index == 0 && helped.load(Ordering::SeqCst) == before && Instant::now() < deadline {
+            let mut wait = || {
+                while helped.load(Ordering::SeqCst) == before && Instant::now() < deadline {
                     std::thread::yield_now();
                 }
+            };
+            pool.run(&mut wait, &|| {
+                helped.fetch_add(1, Ordering::SeqCst);
             });
         }
         assert_eq!(helped.into_inner(), 20, "a sleeping worker was not woken");

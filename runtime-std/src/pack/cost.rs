@@ -79,7 +79,7 @@ impl Bench<'_> {
             cache_v: KvType::F16,
         };
         let mut arena = Arena::reserve(Session::plan(model, config)?.total())?;
-        let mut session = Session::new(model, self.kernels, config, &mut Carver::over(arena.bytes())?)?;
+        let mut session = Session::new(model, self.kernels, config, &mut Carver::over(arena.room())?)?;
         session.logits_all(self.executor, self.tokens, &mut |position, logits| {
             if logits.iter().any(|l| !l.is_finite()) {
                 return Err(trill::Error::NotFinite);

@@ -2,7 +2,7 @@
 
 use crate::exit::Outcome;
 use crate::host::clock::Stopwatch;
-use crate::host::memory::Arena;
+use crate::host::memory::Block;
 use crate::host::threads::side_by_side;
 use std::time::Duration;
 use trill::kernels::Kernels;
@@ -81,8 +81,8 @@ pub(crate) fn interleaving_pays(kernels: &Kernels, threads: usize, from: QuantTy
 }
 
 /// Memory full of numbers drawn evenly.
-pub(crate) fn noise(bytes: usize) -> Outcome<Arena> {
-    let mut memory = Arena::reserve(bytes)?;
+pub(crate) fn noise(bytes: usize) -> Outcome<Block> {
+    let mut memory = Block::reserve(bytes)?;
     let mut state = 1u64;
     for word in memory.bytes().as_chunks_mut::<8>().0 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

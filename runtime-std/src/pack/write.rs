@@ -204,7 +204,7 @@ fn verify(
     let wrong = |what: &str| Failure::new(Code::Io, format!("{what} is not what was written; is the disk sound?"));
     let need = Gguf::index_bytes(bytes).map_err(|_| wrong("the file's header"))?;
     let mut index = crate::host::memory::Arena::reserve(need)?;
-    let packed = Gguf::parse(bytes, &mut Carver::over(index.bytes())?).map_err(|_| wrong("the file's header"))?;
+    let packed = Gguf::parse(bytes, &mut Carver::over(index.room())?).map_err(|_| wrong("the file's header"))?;
     let mut again = Metadata::default();
     packed.entries().iter().for_each(|e| again.value(e.key, &e.value));
     if again != metadata(gguf, provenance) || packed.tensors().len() != plans.len() {

@@ -9,14 +9,13 @@
 
 mod machine;
 
-use core::cell::UnsafeCell;
 use core::ops::ControlFlow;
 use machine::{exit, print};
 use trill::cpu::CpuFeatures;
 use trill::gguf::Gguf;
 use trill::kernels;
 use trill::kv_cache::KvType;
-use trill::mem::Carver;
+use trill::mem::{Arena, Carver};
 use trill::model::Model;
 use trill::parallel::Serial;
 use trill::session::{Session, SessionConfig};
@@ -26,20 +25,9 @@ static MODEL: &[u8] = include_bytes!("../../data/stories-bitnet-I2_S.gguf");
 const PROMPT: &[u32] = &[2047, 432, 445, 258, 402];
 const EXPECTED: [u32; 8] = [44, 403, 282, 258, 392, 468, 426, 407];
 
-const MEMORY_BYTES: usize = 8 << 20;
+static MEMORY: Arena<{ 8 << 20 }> = Arena::new();
 
-#[repr(align(64))]
-struct Memory(UnsafeCell<[u8; MEMORY_BYTES]>);
-
-// SAFETY: the program has one thread.
-unsafe impl Sync for Memory {}
-
-static MEMORY: Memory = Memory(UnsafeCell::new([0; MEMORY_BYTES]));
-
-fn generate() -> trill::Result<[u32; 8]> {
-    // SAFETY: called once, and nothing else names MEMORY.
-    let memory: &'static mut [u8] = unsafe { &mut *MEMORY.0.get() };
-    let mut carver = Carver::over(memory)?;
+fn generate(mut carver: Carver<'_>) -> trill::Result<[u32; 8]> {
     let gguf = Gguf::parse(MODEL, &mut carver)?;
     let model = Model::load(&gguf, &mut carver)?;
     let kernels = kernels::select(&CpuFeatures::compiled(), None)?;
@@ -67,13 +55,14 @@ fn greedy(session: &mut Session<'_, '_>, tokens: &[u32]) -> trill::Result<u32> {
 }
 
 fn start() -> ! {
-    match generate() {
-        Ok(tokens) if tokens == EXPECTED => {
+    match MEMORY.claim().map(generate) {
+        Some(Ok(tokens)) if tokens == EXPECTED => {
             print("bare core: 8 tokens, as expected\n");
             exit(0)
         }
-        Ok(_) => print("bare core: other tokens than the oracle's\n"),
-        Err(_) => print("bare core: an error\n"),
+        Some(Ok(_)) => print("bare core: other tokens than the oracle's\n"),
+        Some(Err(_)) => print("bare core: an error\n"),
+        None => print("bare core: started twice\n"),
     }
     exit(1)
 }
