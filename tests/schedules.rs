@@ -345,14 +345,14 @@ fn check(name: &str, bytes: &[u8], default: usize) {
 #[test]
 fn stories_have_one_text() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/stories-bitnet-I2_S.gguf");
-    check("stories", &std::fs::read(path).unwrap(), 8);
+    check("stories", &std::fs::read(path).unwrap(), 6);
 }
 
 /// Keys with biases, norms of heads, a sliding window of the model's own.
 #[test]
 fn other_families_have_one_text() {
     for arch in ["qwen2", "qwen3", "gemma3", "hunyuan-dense"] {
-        check(arch, &tiny_model::layers(arch, 6, |file| file.u32("gemma3.attention.sliding_window", 48)), 12);
+        check(arch, &tiny_model::layers(arch, 6, |file| file.u32("gemma3.attention.sliding_window", 48)), 6);
     }
 }
 
@@ -363,5 +363,5 @@ fn smollm2_has_one_text() {
         println!("skipped: TRILL_TEST_MODEL names no model");
         return;
     };
-    check("SmolLM2", &std::fs::read(path).unwrap(), 2);
+    check("SmolLM2", &std::fs::read(path).unwrap(), 1);
 }

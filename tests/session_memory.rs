@@ -192,7 +192,10 @@ fn forgetting_turns_keys_to_their_new_positions() {
             let packing = rms(&want, &exact[0]).max(rms(&whole, &exact[1]));
             println!("model {i} {kv:?}: {error:.5}, packing {packing:.5}, whole text {otherwise:.5}");
             assert!(error < 0.002 + 3.0 * packing, "model {i}, {kv:?}: {error}, packing {packing}");
-            assert!(error < 0.7 * otherwise, "model {i}, {kv:?}: {error}, whole text {otherwise}");
+            // Where packing alone changes nearly as much as the forgotten tokens do, the two cannot be told apart.
+            let clear = packing < otherwise / 3.0;
+            assert!(!clear || error < 0.7 * otherwise, "model {i}, {kv:?}: {error}, whole text {otherwise}");
+            assert!(clear || !matches!(kv, KvType::F16 | KvType::Q8), "model {i}, {kv:?}: {packing} {otherwise}");
             assert!(kv != KvType::F16 || otherwise > 5.0 * error, "model {i}: {otherwise} {error}");
         }
         // Nothing to forget, or more than there is.
