@@ -430,6 +430,31 @@ fn attention() {
     }
 }
 
+/// What keys are stored without is added to scores: every width, also those of which no vector is full.
+#[test]
+fn added_dots() {
+    let mut rnd = Random(16);
+    for width in [2usize, 16, 20, 64, 80, 128, 256] {
+        for (group, n) in [(1usize, 1usize), (2, 4), (3, 7), (5, 33), (8, 3), (14, 130)] {
+            let (q, rows, before) = (rnd.floats(group * width), rnd.floats(n * width), rnd.floats(group * n));
+            let run = |level: &Kernels| {
+                let mut scores = before.clone();
+                level.add_dots(&q, width, &rows, 0.25, &mut scores);
+                bits(&scores).collect::<Vec<_>>()
+            };
+            let want = run(&scalar());
+            for (i, bits) in want.iter().enumerate() {
+                let (q, row) = (&q[i / n * width..][..width], &rows[i % n * width..][..width]);
+                let dot: f64 = q.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                assert!((f64::from(f32::from_bits(*bits)) - f64::from(before[i]) - 0.25 * dot).abs() < 1e-4);
+            }
+            for level in levels() {
+                assert!(run(&level) == want, "{} {width} x {group}, {n} rows", level.name());
+            }
+        }
+    }
+}
+
 /// Every safe function over a kernel refuses lengths that do not agree, before it reads or writes; also where a product of
 /// lengths wraps round to the right one.
 #[test]

@@ -565,8 +565,13 @@ fn there_is_one_door() {
     }
     let mut found = Vec::new();
     walk(&crate::run::in_repository("runtime-std/src"), &mut found);
-    let allowed =
-        |line: &String| line.contains("/host/files/") || line.contains("session/file.rs") && line.contains("set_len");
+    // `attempts.rs` tries whether the fence holds, `kept.rs` reads `/proc` and `/sys`.
+    let doors = ["/host/files/", "/host/attempts.rs", "/template/tests.rs"];
+    let allowed = |line: &String| {
+        doors.iter().any(|door| line.contains(door))
+            || line.contains("session/file.rs") && line.contains("set_len")
+            || line.contains("/host/kept.rs") && line.contains("File::open(")
+    };
     found.retain(|line| !allowed(line));
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -298,6 +298,58 @@ const KINDS: &[Kind] = &[
             100_000 + r.below(400_000)
         )
     }),
+    ("scripts", |r| {
+        let look = r.of(&[
+            "s.isalpha()",
+            "s.isdigit()",
+            "s.isprintable()",
+            "s.upper()",
+            "s.title()",
+            "s|wordcount",
+            "s is upper",
+            "s.splitlines()",
+            "s|indent",
+            "s.swapcase()",
+            "'%r' % s",
+            "[s]|string",
+            "s.isnumeric()",
+            "s|capitalize",
+            "s.casefold()",
+            "s|tojson(ensure_ascii=true)",
+            "s.strip('abé')",
+            "s|list",
+            "s|urlencode",
+        ]);
+        let scalar = r.of(&["é", "ß", "川", "٣", "\u{1f30a}", "ǆ", "\u{200b}", "\u{2028}"]);
+        let n = 20_000 + r.below(200_000);
+        format!("{{% set s = '{scalar}' * {n} %}}{{% for i in range(99999) %}}{{% set x = {look} %}}{{% endfor %}}")
+    }),
+    ("wide calls", |r| {
+        let n = 100 + r.below(1500);
+        let names =
+            |before: &str, after: &str| (0..n).map(|i| format!("{before}{i}{after}")).collect::<Vec<_>>().join(",");
+        match r.below(4) {
+            0 => format!(
+                "{{% macro f({}) %}}{{% endmacro %}}{{% for i in range(99999) %}}{{{{ f({}) }}}}{{% endfor %}}",
+                names("a", ""),
+                names("a", "=1")
+            ),
+            1 => format!(
+                "{{% set d = dict({}) %}}{{% macro f({}) %}}{{% endmacro %}}{{% for i in range(99999) %}}{{{{ f(**d) }}}}{{% endfor %}}",
+                names("a", "=1"),
+                names("a", "")
+            ),
+            2 => format!(
+                "{{% for i in range(99999) %}}{{% set x = ('{{a0}}' * 9000).format({}) %}}{{% endfor %}}",
+                names("b", "=1") + ",a0=''"
+            ),
+            _ => format!(
+                "{{% for i in range(99999) %}}{{% set x = range(999)|map('replace', 'a', 'b', *[1] * 900)|list %}}{{% set y = [{}]|map('default', {})|list %}}{{% endfor %}}",
+                names("", ""),
+                names("", "")
+            ),
+        }
+    }),
     ("formatting", |r| {
         let format = r.of(&[
             "'%900000d' % 1",

@@ -219,7 +219,7 @@ mod tests {
         let block = Block::reserve(100_000).unwrap().leak();
         assert!((block.as_ptr() as usize).is_multiple_of(page_size()) && block.len() == 100_000);
         assert!(block.iter().all(|&b| b == 0));
-        let mut arena = Arena::reserve(100_000).unwrap();
+        let mut arena = Arena::reserve(100_032).unwrap();
         let mut carver = trill::mem::Carver::over(arena.room()).unwrap();
         assert_eq!(carver.take(50_000, 7u16).unwrap(), [7; 50_000]);
         assert!(carver.take(1, 0u8).is_err());

@@ -72,6 +72,8 @@ pub(super) fn fail<T>(message: impl Into<Cow<'static, str>>) -> Result<T> {
 
 /// Work of one step of the evaluator, where one is that of a byte copied or compared.
 pub(super) const STEP: usize = 40;
+/// Work of writing a float with a wanted number of digits.
+pub(super) const DECIMALS: usize = 2000;
 /// Calls of the evaluator inside each other: they fit into 1 MiB of stack in a debug build (`tests.rs` tries it).
 const DEPTH_MAX: usize = 400;
 /// Bytes of a value on the heap beside what it holds: counts, lengths, the allocator's own.

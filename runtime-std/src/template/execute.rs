@@ -289,6 +289,7 @@ impl<'t> Machine<'t> {
         let mut named = args.named;
         for (parameter, default) in &node.parameters {
             let name = self.name(*parameter);
+            self.budget.work(named.len())?;
             let by_name = named.iter().position(|(n, _)| **n == *name);
             let value = match (positional.next(), by_name) {
                 (Some(_), Some(_)) => return fail(format!("the argument {name:?} is given twice")),

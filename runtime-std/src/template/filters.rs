@@ -85,7 +85,7 @@ pub(super) fn find(name: &str) -> Option<Filter> {
         "wordcount" => |m, v, _| {
             let text = v.to_text(&m.budget)?;
             let text = text.str().unwrap_or_default();
-            m.budget.work(text.len())?;
+            m.budget.work(methods::reading(text))?;
             let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty());
             Ok(Value::Int(i64::try_from(words.count()).unwrap_or(i64::MAX)))
         },
@@ -150,7 +150,7 @@ fn on_text(
 ) -> Result<Value> {
     let text = value.to_text(&m.budget)?;
     let text = text.str().unwrap_or_default();
-    m.budget.work(text.len())?;
+    m.budget.work(methods::reading(text))?;
     make(&m.budget, text)
 }
 
@@ -193,8 +193,9 @@ fn int(m: &mut Machine<'_>, value: Value, args: Args) -> Result<Value> {
     }
 }
 
-fn round(_: &mut Machine<'_>, value: Value, args: Args) -> Result<Value> {
+fn round(m: &mut Machine<'_>, value: Value, args: Args) -> Result<Value> {
     let [precision, method] = args.take(["precision", "method"])?;
+    m.budget.work(super::budget::DECIMALS)?;
     let (precision, method) = (integer(&precision, 0)?, text(&method, "common")?);
     let x = value.number().ok_or_else(|| Error::new(format!("{} cannot be rounded", value.type_name())))?;
     if method == "common"
@@ -250,7 +251,7 @@ fn indent(m: &mut Machine<'_>, value: Value, args: Args) -> Result<Value> {
     let (first, blank) = (flag(&first, false), flag(&blank, false));
     let subject = value.to_text(&m.budget)?;
     let subject = subject.str().unwrap_or_default();
-    m.budget.work(subject.len())?;
+    m.budget.work(methods::reading(subject))?;
     let mut out = Writer::new(&m.budget);
     let ends_open = subject.is_empty() || subject.ends_with('\n');
     // jinja2 adds a newline and then splits into lines: an empty last line is a line too.

@@ -201,6 +201,7 @@ fn field_of(machine: &mut Machine<'_>, field: &str, args: &Args, automatic: &mut
     let end = field.find(['.', '[']).unwrap_or(field.len());
     let (first, mut rest) = field.split_at(end);
     let absent = || Error::new("the format names a value that is not there");
+    machine.budget.work(args.named.len() + field.len())?;
     let mut value = if first.is_empty() {
         *automatic += 1;
         args.positional.get(*automatic - 1).cloned().ok_or_else(absent)?
@@ -266,6 +267,8 @@ fn lay_out(value: &Value, layout: &Layout, out: &mut Writer) -> Result<()> {
         (Some(kind), _) => return fail(format!("the format {kind:?} does not go with {}", value.type_name())),
     };
     let (sign, digits) = if number {
+        // Exact decimal digits take long division.
+        budget.work(if matches!(value, Value::Float(_)) { super::budget::DECIMALS } else { super::budget::STEP })?;
         let (minus, digits) = digits_of(value, layout)?;
         let sign = if minus { "-".to_owned() } else { layout.sign.map(String::from).unwrap_or_default() };
         (sign, grouped(digits, layout))

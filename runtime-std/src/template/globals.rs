@@ -76,8 +76,8 @@ impl Function {
                 let [format] = args.take(["format"])?;
                 let format = format.as_ref().and_then(Value::str).filter(|f| f.len() <= DATE_FORMAT_MAX);
                 let format = format.ok_or_else(|| Error::new("strftime_now: the format is missing or too long"))?;
-                // A call of the C library.
-                budget.work(1000)?;
+                // A call of the C library, which looks after the time zone.
+                budget.work(10_000)?;
                 let text = crate::host::clock::local_time(format)
                     .ok_or_else(|| Error::new("strftime_now: the format is malformed"))?;
                 Value::text(budget, &text)

@@ -143,8 +143,13 @@ fn number(n: usize) -> Result<Value> {
 /// The text a method belongs to, once its bytes are charged.
 fn own<'v>(m: &Machine<'_>, value: &'v Value) -> Result<&'v Text> {
     let Value::Str(text) = value else { return fail("a string is needed") };
-    m.budget.work(text.as_str().len())?;
+    m.budget.work(reading(text.as_str()))?;
     Ok(text)
+}
+
+/// Work of looking at each scalar of a text: those beyond ASCII are looked up in tables.
+pub(super) fn reading(text: &str) -> usize {
+    text.len().saturating_mul(if text.is_ascii() { 2 } else { 6 })
 }
 
 /// A text made scalar by scalar.

@@ -77,6 +77,6 @@ fn remainder(value: &Value, by: i64) -> Result<i64> {
 fn cased(m: &Machine<'_>, value: &Value, is: fn(char) -> bool, is_not: fn(char) -> bool) -> Result<bool> {
     let text = value.to_text(&m.budget)?;
     let text = text.str().unwrap_or_default();
-    m.budget.work(text.len())?;
+    m.budget.work(super::methods::reading(text))?;
     Ok(text.chars().any(is) && !text.chars().any(is_not))
 }

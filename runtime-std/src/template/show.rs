@@ -109,7 +109,7 @@ pub(super) fn float(x: f64) -> String {
 
 /// Python's `repr` of a string or, with `bytes`, of its bytes.
 fn quoted(text: &str, bytes: bool, out: &mut Writer) -> Result<()> {
-    out.budget().work(text.len())?;
+    out.budget().work(super::methods::reading(text))?;
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote)?;
     for c in text.chars() {
