@@ -538,7 +538,7 @@ fn there_is_one_door() {
             let path = entry.path();
             if path.is_dir() {
                 walk(&path, found);
-            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("session/tests.rs") {
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
                 let text = fs::read_to_string(&path).unwrap();
                 // Unit tests stand at the end of a file and are free.
                 let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
@@ -565,8 +565,12 @@ fn there_is_one_door() {
     }
     let mut found = Vec::new();
     walk(&crate::run::in_repository("runtime-std/src"), &mut found);
-    let allowed =
-        |line: &String| line.contains("/host/files/") || line.contains("session/file.rs") && line.contains("set_len");
+    // Beside the door: files of the kernel, which are no files of the user; what the fence must refuse, tried in a folder
+    // of its own; the cutting of a session that the door has opened.
+    let places = ["/host/files/", "/host/kept.rs: let file = File::open(path)?;", "/host/attempts.rs: "];
+    let allowed = |line: &String| {
+        places.iter().any(|place| line.contains(place)) || line.contains("session/file.rs") && line.contains("set_len")
+    };
     found.retain(|line| !allowed(line));
     assert!(found.is_empty(), "{found:#?}");
 }
