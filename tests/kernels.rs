@@ -440,7 +440,7 @@ fn added_dots() {
             let run = |level: &Kernels| {
                 let mut scores = before.clone();
                 level.add_dots(&q, width, &rows, 0.25, &mut scores);
-                bits(&scores).collect::<Vec<_>>()
+                bits(&scores)
             };
             let want = run(&scalar());
             for (i, bits) in want.iter().enumerate() {
@@ -603,7 +603,7 @@ fn lengths_that_do_not_agree_are_refused() {
                 wrong.push(KvRows { first: 8, ..rows.clone() });
                 wrong.push(KvRows { recent_from: 39, ..rows.clone() });
             }
-            for (i, bad) in wrong.iter().filter(|bad| bad.ring != 33 || kv.window() > 0 || bad.first == 0).enumerate() {
+            for (i, bad) in wrong.iter().filter(|bad| bad.ring != 33 || kv.window() > 0).enumerate() {
                 let n = bad.range.len();
                 must_refuse(format!("{kv:?} scores {i}"), &mut || {
                     k.scores(kv, &q, head_dim, bad, 1.0, &mut vec![0f32; 2 * n]);
@@ -645,9 +645,10 @@ fn nothing_is_computed_of_nothing() {
                 let bytes = weights(ty, rows, cols, Data::Random, &mut rnd);
                 let m = Matrix::new(ty, rows, cols, &bytes).expect("the length fits");
                 let a = Activation8::new(ty.info().act, n, cols, Data::Random, &mut rnd);
-                let mut out = vec![7f32; 64 * 3];
-                let mut whole = TileMut::whole(&mut out, 64);
-                k.rows(ty, &m.span(0..rows), &a.acts(), &mut whole.sub(0..n, 0..rows.min(64 * n)));
+                let width = ty.lanes().max(64);
+                let mut out = vec![7f32; width * 3];
+                let mut whole = TileMut::whole(&mut out, width);
+                k.rows(ty, &m.span(0..rows), &a.acts(), &mut whole.sub(0..n, 0..rows));
                 assert!(out.iter().all(|v| *v == 7.0), "{} {ty:?} {rows} rows {n} tokens", k.name());
             }
         }
